@@ -1,0 +1,36 @@
+# The commands a person types. `make demo` and `make test` do their own set-up.
+
+SORI_CACHE ?= $(HOME)/.cache/sori
+export SORI_CACHE
+# CI starts from a clean clone each time: what is compiled outlives it.
+ifeq ($(CI),true)
+export CARGO_TARGET_DIR ?= $(SORI_CACHE)/target
+endif
+SORI = cargo run -q --release -p sori --
+
+.PHONY: demo test lint bench
+
+demo: ## transcribe a sample on this machine
+	scripts/setup runtime
+	cargo build --release -p sori
+	@echo
+	$(SORI) -v transcribe --model tests/data/tone tests/data/tone/sample.wav
+	$(SORI) transcribe --model tests/data/tone --format vtt tests/data/tone/sample.wav
+
+test: ## run every test
+	scripts/setup all
+	cargo test --workspace
+
+lint: ## what CI checks besides the tests
+	scripts/setup all
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p sori --lib --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	scripts/check-licences
+
+bench: ## figures of this machine
+	scripts/setup runtime
+	cargo bench -p sori --bench features
+	$(SORI) bench --model tests/data/tone --engine tract tests/data/jfk.wav
+	$(SORI) bench --model tests/data/tone --engine ort tests/data/jfk.wav

@@ -1,0 +1,3 @@
+//! Streaming speech recognition on the device: audio in, words with times out.
+
+pub mod features;
