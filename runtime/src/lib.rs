@@ -1,3 +1,4 @@
 //! Streaming speech recognition on the device: audio in, words with times out.
 
+pub mod audio;
 pub mod features;
