@@ -1,0 +1,354 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::PackageError;
+
+/// The contents of `config.json`.
+///
+/// ```json
+/// {
+///   "format": 1,
+///   "name": "sori-en-5m", "language": "en", "description": "…", "license": "…",
+///   "features":  {"kind": "slaney-log-mel", "sample_rate": 16000, "mel_bins": 80,
+///                 "frame_length_ms": 25, "frame_shift_ms": 10},
+///   "geometry":  {"window_size": 32, "chunk_shift": 32, "subsampling_factor": 4,
+///                 "cache_last_channel": [80, 64, 36], "cache_last_time": [10, 144, 14]},
+///   "streaming": {"chunk_ms": 320, "left_context_ms": 2560},
+///   "tokens":    {"file": "tokens.txt", "count": 129, "blank_id": 128},
+///   "graphs":    {"fp32": {"file": "model.onnx"}, "int8": {"file": "model.int8.onnx"}},
+///   "training":  {"recipe": "…", "data": "…", "commit": "…"},
+///   "measured":  [{"set": "test-clean", "wer": 9.1, "chunk_ms": 320, "precision": "int8"}]
+/// }
+/// ```
+///
+/// Fields that this version does not know are kept out of the way, not refused: a newer exporter
+/// may say more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// Version of the package format; [`Config::FORMAT`] here.
+    pub format: u64,
+    /// Short name of the model.
+    pub name: String,
+    /// Language tag (BCP 47).
+    pub language: String,
+    /// One sentence for people.
+    #[serde(default)]
+    pub description: String,
+    /// Licence of the weights.
+    #[serde(default)]
+    pub license: String,
+    /// The front-end the model was trained on.
+    pub features: Features,
+    /// Shapes of the streaming graph.
+    pub geometry: Geometry,
+    /// What the shapes mean in time.
+    pub streaming: Streaming,
+    /// The token inventory.
+    pub tokens: TokenFacts,
+    /// The graphs in the package.
+    pub graphs: Graphs,
+    /// Where the weights come from; free form, for people.
+    #[serde(default)]
+    pub training: BTreeMap<String, serde_json::Value>,
+    /// Word error rates measured by whoever made the package.
+    #[serde(default)]
+    pub measured: Vec<Measurement>,
+}
+
+/// The acoustic front-end of a model. This library computes one: see [`crate::features`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Features {
+    /// `slaney-log-mel`.
+    pub kind: String,
+    /// Hz.
+    pub sample_rate: u32,
+    /// Mel bins of a frame.
+    pub mel_bins: usize,
+    /// Length of the analysis window, ms.
+    pub frame_length_ms: u32,
+    /// Time between frames, ms.
+    pub frame_shift_ms: u32,
+}
+
+/// Shapes of the streaming graph; the names are those of its ONNX metadata.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Geometry {
+    /// Feature frames that one step reads.
+    pub window_size: usize,
+    /// Feature frames by which a step advances, at most `window_size`.
+    pub chunk_shift: usize,
+    /// Feature frames per output frame.
+    pub subsampling_factor: usize,
+    /// `dim1..dim3` of the attention cache; the graph's shape is `(1, dim1, dim2, dim3)`.
+    pub cache_last_channel: [usize; 3],
+    /// `dim1..dim3` of the convolution cache; the graph's shape is `(1, dim1, dim2, dim3)`.
+    pub cache_last_time: [usize; 3],
+}
+
+/// What the geometry means in time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Streaming {
+    /// Audio consumed per step, ms.
+    pub chunk_ms: u32,
+    /// Audio before the chunk that attention sees, ms.
+    pub left_context_ms: u32,
+}
+
+/// The token inventory, as a check on `tokens.txt`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenFacts {
+    /// File name in the package.
+    pub file: String,
+    /// Number of tokens V, blank included.
+    pub count: usize,
+    /// Id of the blank: `count - 1`.
+    pub blank_id: usize,
+}
+
+/// The graphs in a package, by precision. At least one is present.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Graphs {
+    /// 32-bit float arithmetic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fp32: Option<GraphFile>,
+    /// Dynamically quantised matrix products.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int8: Option<GraphFile>,
+}
+
+/// One ONNX file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GraphFile {
+    /// File name in the package.
+    pub file: String,
+}
+
+/// A word error rate that somebody measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// Name of the test set.
+    pub set: String,
+    /// Word error rate, per cent.
+    pub wer: f64,
+    /// Chunk size it was measured at, ms; absent for full context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk_ms: Option<u32>,
+    /// Precision it was measured at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
+}
+
+/// Largest number of feature frames in a step: a minute of audio.
+const MAX_WINDOW: usize = 6_000;
+/// Largest number of elements of a cache (256 MB of floats).
+const MAX_CACHE: usize = 1 << 26;
+/// Largest token inventory.
+const MAX_TOKENS: usize = 1 << 17;
+
+impl Config {
+    /// The package format that this version of the library reads and writes.
+    pub const FORMAT: u64 = 1;
+
+    /// Parses and validates the bytes of a `config.json`; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// [`PackageError::Json`] when a field is missing or of the wrong type,
+    /// [`PackageError::Format`] for another format version, [`PackageError::Field`] for a value
+    /// that cannot be used.
+    pub fn parse(json: &[u8], path: &Path) -> Result<Self, PackageError> {
+        // The version is read by itself first: a package of another version may differ in any
+        // other field, and its reader should hear of the version, not of that field.
+        #[derive(Deserialize)]
+        struct Version {
+            format: u64,
+        }
+        let version: Version = parse_json(json, path)?;
+        if version.format != Self::FORMAT {
+            return Err(PackageError::Format {
+                path: path.to_owned(),
+                found: version.format,
+                expected: Self::FORMAT,
+            });
+        }
+        let config: Self = parse_json(json, path)?;
+        config.validate(path)?;
+        Ok(config)
+    }
+
+    fn validate(&self, path: &Path) -> Result<(), PackageError> {
+        let check = |ok: bool, field: &str, expected: String, found: String| {
+            if ok {
+                return Ok(());
+            }
+            Err(PackageError::Field {
+                path: path.to_owned(),
+                field: field.to_owned(),
+                expected,
+                found,
+            })
+        };
+        let Features {
+            kind,
+            sample_rate,
+            mel_bins,
+            frame_length_ms,
+            frame_shift_ms,
+        } = &self.features;
+        check(
+            kind == "slaney-log-mel",
+            "features.kind",
+            "slaney-log-mel".into(),
+            kind.clone(),
+        )?;
+        check(
+            *sample_rate == 16_000,
+            "features.sample_rate",
+            "16000".into(),
+            sample_rate.to_string(),
+        )?;
+        check(
+            *mel_bins == 80,
+            "features.mel_bins",
+            "80".into(),
+            mel_bins.to_string(),
+        )?;
+        check(
+            *frame_length_ms == 25,
+            "features.frame_length_ms",
+            "25".into(),
+            frame_length_ms.to_string(),
+        )?;
+        check(
+            *frame_shift_ms == 10,
+            "features.frame_shift_ms",
+            "10".into(),
+            frame_shift_ms.to_string(),
+        )?;
+
+        let Geometry {
+            window_size,
+            chunk_shift,
+            subsampling_factor,
+            cache_last_channel,
+            cache_last_time,
+        } = &self.geometry;
+        check(
+            (1..=MAX_WINDOW).contains(window_size),
+            "geometry.window_size",
+            format!("1 to {MAX_WINDOW} frames"),
+            window_size.to_string(),
+        )?;
+        check(
+            (1..=*window_size).contains(chunk_shift),
+            "geometry.chunk_shift",
+            format!("1 to window_size ({window_size}) frames"),
+            chunk_shift.to_string(),
+        )?;
+        check(
+            *subsampling_factor >= 1 && chunk_shift.is_multiple_of(*subsampling_factor),
+            "geometry.subsampling_factor",
+            format!("a divisor of chunk_shift ({chunk_shift})"),
+            subsampling_factor.to_string(),
+        )?;
+        for (field, dims) in [
+            ("geometry.cache_last_channel", cache_last_channel),
+            ("geometry.cache_last_time", cache_last_time),
+        ] {
+            let size = dims
+                .iter()
+                .try_fold(1_usize, |size, dim| size.checked_mul(*dim));
+            check(
+                size.is_some_and(|size| (1..=MAX_CACHE).contains(&size)),
+                field,
+                format!("three sizes of at least 1 whose product is at most {MAX_CACHE}"),
+                format!("{dims:?}"),
+            )?;
+        }
+
+        let chunk_ms = *chunk_shift as u64 * u64::from(*frame_shift_ms);
+        check(
+            u64::from(self.streaming.chunk_ms) == chunk_ms,
+            "streaming.chunk_ms",
+            format!("{chunk_ms} (chunk_shift x frame_shift_ms)"),
+            self.streaming.chunk_ms.to_string(),
+        )?;
+
+        let TokenFacts {
+            file,
+            count,
+            blank_id,
+        } = &self.tokens;
+        check_file_name(file, "tokens.file", path)?;
+        check(
+            (2..=MAX_TOKENS).contains(count),
+            "tokens.count",
+            format!("2 to {MAX_TOKENS}"),
+            count.to_string(),
+        )?;
+        check(
+            *blank_id + 1 == *count,
+            "tokens.blank_id",
+            format!("the last id, {}", count - 1),
+            blank_id.to_string(),
+        )?;
+
+        check(
+            self.graphs.fp32.is_some() || self.graphs.int8.is_some(),
+            "graphs",
+            "\"fp32\", \"int8\" or both".into(),
+            "neither".into(),
+        )?;
+        for (field, graph) in [
+            ("graphs.fp32.file", &self.graphs.fp32),
+            ("graphs.int8.file", &self.graphs.int8),
+        ] {
+            if let Some(graph) = graph {
+                check_file_name(&graph.file, field, path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A package names files beside its `config.json` only: a path could reach outside the package.
+fn check_file_name(name: &str, field: &str, path: &Path) -> Result<(), PackageError> {
+    if !name.is_empty() && !name.contains(['/', '\\', '\0']) && name != "." && name != ".." {
+        return Ok(());
+    }
+    Err(PackageError::Field {
+        path: path.to_owned(),
+        field: field.to_owned(),
+        expected: "a file name without folders".to_owned(),
+        found: format!("{name:?}"),
+    })
+}
+
+fn parse_json<T: serde::de::DeserializeOwned>(json: &[u8], path: &Path) -> Result<T, PackageError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let place = error.path().to_string();
+        let inner = error.into_inner();
+        let mut reason = inner.to_string();
+        let field = if inner.is_data() && place != "." {
+            place
+        } else {
+            // serde_json says the place last; it is said first here.
+            let end = reason.rfind(" at line ").unwrap_or(reason.len());
+            reason.truncate(end);
+            format!("line {}, column {}", inner.line(), inner.column())
+        };
+        PackageError::Json {
+            path: path.to_owned(),
+            field,
+            reason,
+        }
+    })?;
+    deserializer.end().map_err(|error| PackageError::Json {
+        path: path.to_owned(),
+        field: format!("line {}, column {}", error.line(), error.column()),
+        reason: "text after the end of the configuration".to_owned(),
+    })?;
+    Ok(value)
+}

@@ -1,0 +1,24 @@
+//! A model package: a directory (or three pieces of memory) that holds one streaming recogniser.
+//!
+//! ```text
+//! model.onnx  model.int8.onnx  tokens.txt  config.json  README.md
+//! ```
+//!
+//! [`Package`] reads and validates all of it before any engine sees it: `config.json` field by
+//! field, `tokens.txt` line by line, and the inputs, outputs and metadata of the ONNX graph against
+//! both. Whatever is wrong is a [`PackageError`] that names the file, the field, what was expected
+//! and what was found.
+
+mod config;
+mod error;
+mod graph;
+mod package;
+mod tokens;
+
+pub use config::{
+    Config, Features, Geometry, GraphFile, Graphs, Measurement, Streaming, TokenFacts,
+};
+pub use error::PackageError;
+pub use graph::{CONTRACT_INPUTS, CONTRACT_OUTPUTS};
+pub use package::{GraphSource, Package, Precision};
+pub use tokens::{TokenId, Tokens, WORD_START};

@@ -1,0 +1,262 @@
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::graph::{self, Signature};
+use super::{Config, PackageError, Tokens};
+
+/// Arithmetic of a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// 32-bit floats throughout.
+    Fp32,
+    /// Matrix products by weights in dynamically quantised 8-bit integers.
+    Int8,
+}
+
+impl Precision {
+    /// The name used in `config.json` and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where a graph's bytes are.
+#[derive(Debug, Clone)]
+pub enum GraphSource {
+    /// A file of a package directory. Its bytes are not kept in memory.
+    File(PathBuf),
+    /// Bytes handed over by the caller, as from an Android asset.
+    Memory(Arc<[u8]>),
+}
+
+/// A validated model package.
+///
+/// # Examples
+/// ```no_run
+/// let package = sori::model::Package::open("models/sori-en-5m")?;
+/// println!("{}: {} tokens", package.config().name, package.tokens().len());
+/// # Ok::<(), sori::model::PackageError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Package {
+    path: PathBuf,
+    config: Config,
+    tokens: Tokens,
+    fp32: Option<Graph>,
+    int8: Option<Graph>,
+}
+
+/// One validated graph of a package.
+#[derive(Debug, Clone)]
+pub(crate) struct Graph {
+    pub(crate) source: GraphSource,
+    pub(crate) signature: Signature,
+    /// Named in errors.
+    pub(crate) path: PathBuf,
+}
+
+/// Sizes past which a file is no sensible part of a package.
+const MAX_CONFIG: u64 = 1 << 20;
+const MAX_TOKENS: u64 = 4 << 20;
+/// Protobuf's own limit.
+const MAX_GRAPH: u64 = (1 << 31) - 1;
+
+impl Package {
+    /// Reads and validates the package in a directory: configuration, tokens and every graph.
+    ///
+    /// # Errors
+    /// A [`PackageError`] that names the file and the field at fault.
+    pub fn open(directory: impl AsRef<Path>) -> Result<Self, PackageError> {
+        let directory = directory.as_ref();
+        match directory.metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(PackageError::NotFound {
+                    path: directory.to_owned(),
+                });
+            }
+            Err(source) => {
+                return Err(PackageError::Read {
+                    path: directory.to_owned(),
+                    source,
+                });
+            }
+            Ok(metadata) if !metadata.is_dir() => {
+                return Err(PackageError::NotADirectory {
+                    path: directory.to_owned(),
+                });
+            }
+            Ok(_) => {}
+        }
+        let config_path = directory.join("config.json");
+        let config = Config::parse(&read(&config_path, MAX_CONFIG)?, &config_path)?;
+        let tokens_path = directory.join(&config.tokens.file);
+        let tokens = parse_tokens(&read(&tokens_path, MAX_TOKENS)?, &config, &tokens_path)?;
+        let graph = |file: &Option<super::GraphFile>| {
+            let Some(file) = file else { return Ok(None) };
+            let path = directory.join(&file.file);
+            let signature = graph::check(&read(&path, MAX_GRAPH)?, &config, &path)?;
+            Ok(Some(Graph {
+                source: GraphSource::File(path.clone()),
+                signature,
+                path,
+            }))
+        };
+        let (fp32, int8) = (graph(&config.graphs.fp32)?, graph(&config.graphs.int8)?);
+        Ok(Self {
+            path: directory.to_owned(),
+            config,
+            tokens,
+            fp32,
+            int8,
+        })
+    }
+
+    /// Builds a package from memory, for callers whose model is not on a file system (an app's
+    /// assets, an embedded image). `graph` is used for the precision given with it, and the
+    /// package then has that one only.
+    ///
+    /// # Errors
+    /// A [`PackageError`] whose path is a file name of the package.
+    pub fn from_memory(
+        config: &[u8],
+        tokens: &[u8],
+        precision: Precision,
+        graph: Arc<[u8]>,
+    ) -> Result<Self, PackageError> {
+        let config = Config::parse(config, Path::new("config.json"))?;
+        let tokens = parse_tokens(tokens, &config, Path::new(&config.tokens.file))?;
+        let path = PathBuf::from(match precision {
+            Precision::Fp32 => "model.onnx",
+            Precision::Int8 => "model.int8.onnx",
+        });
+        let signature = graph::check(&graph, &config, &path)?;
+        let graph = Some(Graph {
+            source: GraphSource::Memory(graph),
+            signature,
+            path,
+        });
+        let (fp32, int8) = match precision {
+            Precision::Fp32 => (graph, None),
+            Precision::Int8 => (None, graph),
+        };
+        Ok(Self {
+            path: PathBuf::from("<memory>"),
+            config,
+            tokens,
+            fp32,
+            int8,
+        })
+    }
+
+    /// The directory, or `<memory>`.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The validated configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The token inventory.
+    #[must_use]
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// The precisions there is a graph for.
+    pub fn precisions(&self) -> impl Iterator<Item = Precision> + '_ {
+        [(Precision::Fp32, &self.fp32), (Precision::Int8, &self.int8)]
+            .into_iter()
+            .filter_map(|(precision, graph)| graph.is_some().then_some(precision))
+    }
+
+    /// Where the graph of a precision is, if the package has it.
+    #[must_use]
+    pub fn source(&self, precision: Precision) -> Option<&GraphSource> {
+        self.slot(precision).as_ref().map(|graph| &graph.source)
+    }
+
+    pub(crate) fn graph(&self, precision: Precision) -> Result<&Graph, PackageError> {
+        self.slot(precision)
+            .as_ref()
+            .ok_or_else(|| PackageError::NoPrecision {
+                path: self.path.clone(),
+                asked: precision.name(),
+                available: self
+                    .precisions()
+                    .map(Precision::name)
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            })
+    }
+
+    fn slot(&self, precision: Precision) -> &Option<Graph> {
+        match precision {
+            Precision::Fp32 => &self.fp32,
+            Precision::Int8 => &self.int8,
+        }
+    }
+}
+
+fn parse_tokens(bytes: &[u8], config: &Config, path: &Path) -> Result<Tokens, PackageError> {
+    let text = std::str::from_utf8(bytes).map_err(|error| PackageError::Token {
+        path: path.to_owned(),
+        line: bytes[..error.valid_up_to()]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count()
+            + 1,
+        reason: "not UTF-8 text".to_owned(),
+    })?;
+    let tokens = Tokens::parse(text, path)?;
+    if tokens.len() == config.tokens.count {
+        return Ok(tokens);
+    }
+    Err(PackageError::Field {
+        path: path.to_owned(),
+        field: "number of tokens".to_owned(),
+        expected: format!("{}, as config.json says", config.tokens.count),
+        found: tokens.len().to_string(),
+    })
+}
+
+/// Reads a file whole, unless it is larger than `limit` bytes.
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, PackageError> {
+    let error = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => PackageError::MissingFile {
+            path: path.to_owned(),
+        },
+        _ => PackageError::Read {
+            path: path.to_owned(),
+            source,
+        },
+    };
+    let file = File::open(path).map_err(error)?;
+    let found = file.metadata().map_err(error)?.len();
+    if found > limit {
+        return Err(PackageError::TooLarge {
+            path: path.to_owned(),
+            found,
+            limit,
+        });
+    }
+    let mut bytes = Vec::new();
+    // The size that the system gives is only a hint for special files: bound the reading itself.
+    file.take(limit).read_to_end(&mut bytes).map_err(error)?;
+    Ok(bytes)
+}
