@@ -1,0 +1,241 @@
+//! Runs the streaming graph of a package: one window of log-mel frames in, log-probabilities out.
+//!
+//! Two engines read the same package. `ort` (cargo feature `ort`) is ONNX Runtime, loaded from a
+//! shared library found at run time; `tract` (cargo feature `tract`) is pure Rust and always there.
+//! [`load`] picks one; nothing outside this module names either.
+//!
+//! An [`Engine`] is the loaded graph, shared by all streams. Each stream has its own [`Session`],
+//! which owns the stream's caches: they are handed from step to step inside the engine and never
+//! copied out.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::model::{Package, PackageError, Precision};
+
+#[cfg(any(feature = "ort", feature = "ort-download"))]
+mod ort;
+#[cfg(feature = "ort")]
+mod ort_library;
+#[cfg(feature = "tract")]
+mod tract;
+
+/// A loaded graph, shared by the streams that run it.
+pub trait Engine: Send + Sync {
+    /// Opens a stream: caches of zeros, as at the start of an utterance.
+    ///
+    /// # Errors
+    /// [`EngineError::Run`] when the engine cannot allocate the caches.
+    fn session(&self) -> Result<Box<dyn Session>, EngineError>;
+
+    /// What runs the graph, for people: name, version, precision.
+    fn description(&self) -> &str;
+}
+
+/// One stream's run through a graph, with its caches.
+pub trait Session: Send {
+    /// Runs one window of log-mel frames, row-major `(window_size, 80)`, and returns the
+    /// log-probabilities of its output frames, row-major `(T', V)`.
+    ///
+    /// # Errors
+    /// [`EngineError::Run`] when the engine fails; the caches are then in no defined state, and the
+    /// stream must be [`reset`](Session::reset).
+    fn step(&mut self, window: &[f32]) -> Result<&[f32], EngineError>;
+
+    /// Forgets everything heard: caches of zeros again.
+    fn reset(&mut self);
+}
+
+/// Which engine to run a package on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EngineChoice {
+    /// `ort` when a fitting ONNX Runtime library is found, else `tract`.
+    #[default]
+    Auto,
+    /// ONNX Runtime.
+    Ort,
+    /// tract.
+    Tract,
+}
+
+/// Which graph of a package to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PrecisionChoice {
+    /// The faster one on the engine that runs: int8 on `ort`, fp32 on `tract`; whichever there is
+    /// when the package has only one.
+    #[default]
+    Auto,
+    /// This one or none.
+    Exactly(Precision),
+}
+
+/// How to run a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Which engine.
+    pub engine: EngineChoice,
+    /// Which graph.
+    pub precision: PrecisionChoice,
+    /// Threads for one step, at least 1. The steps of a small streaming model are too short to
+    /// gain from more than one.
+    pub threads: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            engine: EngineChoice::Auto,
+            precision: PrecisionChoice::Auto,
+            threads: 1,
+        }
+    }
+}
+
+/// Why a package cannot be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The package lacks what the options ask for.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// The engine was left out when this program was built. Build with the cargo feature of that
+    /// name, or choose the other engine.
+    #[error(
+        "engine {name}: not part of this build; build with the cargo feature \"{name}\" or choose another engine"
+    )]
+    NotBuilt {
+        /// The engine asked for.
+        name: &'static str,
+    },
+    /// No usable ONNX Runtime library. Install one, point `ORT_DYLIB_PATH` at it, or choose tract.
+    #[error(
+        "engine ort: no usable ONNX Runtime library ({tried}); set ORT_DYLIB_PATH to libonnxruntime, 1.{minimum} or newer, or choose engine tract"
+    )]
+    NoLibrary {
+        /// Each place that was looked at and what was wrong there.
+        tried: String,
+        /// The oldest minor version of ONNX Runtime 1 that fits.
+        minimum: u32,
+    },
+    /// The engine refused the graph: it is damaged, or uses an operator that the engine lacks.
+    /// Try the other engine; if both refuse it, export the model again.
+    #[error("{path}: engine {engine} cannot load the graph: {reason}")]
+    Load {
+        /// The engine.
+        engine: &'static str,
+        /// The graph.
+        path: String,
+        /// What the engine said.
+        reason: String,
+    },
+    /// A step failed. With a validated package this is a fault of the engine or a lack of memory.
+    #[error("engine {engine}: a step failed: {reason}")]
+    Run {
+        /// The engine.
+        engine: &'static str,
+        /// What the engine said.
+        reason: String,
+    },
+}
+
+/// Loads the graph of `package` that `options` ask for into the engine they ask for.
+///
+/// # Errors
+/// An [`EngineError`]: the engine is not part of the build, finds no library, or refuses the graph;
+/// the package has no graph of that precision.
+pub fn load(package: &Package, options: EngineOptions) -> Result<Arc<dyn Engine>, EngineError> {
+    match options.engine {
+        EngineChoice::Ort => load_ort(package, options),
+        EngineChoice::Tract => load_tract(package, options),
+        EngineChoice::Auto => match load_ort(package, options) {
+            Err(error @ (EngineError::NotBuilt { .. } | EngineError::NoLibrary { .. })) => {
+                log::info!("engine tract, because ort cannot be used: {error}");
+                load_tract(package, options)
+            }
+            other => other,
+        },
+    }
+}
+
+#[cfg(any(feature = "ort", feature = "ort-download"))]
+fn load_ort(package: &Package, options: EngineOptions) -> Result<Arc<dyn Engine>, EngineError> {
+    let graph = choose(
+        package,
+        options.precision,
+        [Precision::Int8, Precision::Fp32],
+    )?;
+    contained("ort", package, || {
+        ort::load(package, graph, options.threads)
+    })
+}
+
+#[cfg(not(any(feature = "ort", feature = "ort-download")))]
+fn load_ort(_: &Package, _: EngineOptions) -> Result<Arc<dyn Engine>, EngineError> {
+    Err(EngineError::NotBuilt { name: "ort" })
+}
+
+#[cfg(feature = "tract")]
+fn load_tract(package: &Package, options: EngineOptions) -> Result<Arc<dyn Engine>, EngineError> {
+    let graph = choose(
+        package,
+        options.precision,
+        [Precision::Fp32, Precision::Int8],
+    )?;
+    contained("tract", package, || {
+        tract::load(package, graph, options.threads)
+    })
+}
+
+#[cfg(not(feature = "tract"))]
+fn load_tract(_: &Package, _: EngineOptions) -> Result<Arc<dyn Engine>, EngineError> {
+    Err(EngineError::NotBuilt { name: "tract" })
+}
+
+#[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
+fn choose(
+    package: &Package,
+    choice: PrecisionChoice,
+    preferred: [Precision; 2],
+) -> Result<Precision, PackageError> {
+    let precision = match choice {
+        PrecisionChoice::Exactly(precision) => precision,
+        PrecisionChoice::Auto => preferred
+            .into_iter()
+            .find(|one| package.source(*one).is_some())
+            .unwrap_or(preferred[0]),
+    };
+    package.graph(precision).map(|_| precision)
+}
+
+/// Runs a loader that hands a graph from outside to a third-party parser: a panic in there is the
+/// graph's fault and becomes an error like any other.
+#[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
+fn contained(
+    engine: &'static str,
+    package: &Package,
+    load: impl FnOnce() -> Result<Arc<dyn Engine>, EngineError>,
+) -> Result<Arc<dyn Engine>, EngineError> {
+    catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|panic| {
+        let reason = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+            .unwrap_or_else(|| "it stopped without a reason".to_owned());
+        Err(EngineError::Load {
+            engine,
+            path: package.path().display().to_string(),
+            reason,
+        })
+    })
+}
+
+/// Writes row-major `(frames, bins)` into `out` as `(bins, frames)`, the layout of `audio_signal`.
+#[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
+fn transpose(window: &[f32], frames: usize, out: &mut [f32]) {
+    let bins = out.len() / frames;
+    for (frame, row) in window.chunks_exact(bins).enumerate() {
+        for (bin, value) in row.iter().enumerate() {
+            out[bin * frames + frame] = *value;
+        }
+    }
+}
