@@ -1,6 +1,49 @@
 //! Streaming speech recognition on the device: audio in, words with times out.
+//!
+//! ```no_run
+//! use sori::audio::AudioFile;
+//! use sori::{Event, Recognizer};
+//!
+//! let recognizer = Recognizer::open("models/sori-en-5m")?;
+//! let mut stream = recognizer.stream()?;
+//! let mut file = AudioFile::open("talk.mp3")?;
+//! let mut samples = Vec::new();
+//! while file.read(&mut samples)? {
+//!     for event in stream.accept(file.sample_rate(), &samples)? {
+//!         if let Event::Final(said) = event {
+//!             println!("{:.2} {}", said.start, said.text);
+//!         }
+//!     }
+//!     samples.clear();
+//! }
+//! # Ok::<(), sori::Error>(())
+//! ```
+//!
+//! Data flows one way through the modules: [`audio`] gives samples, [`features`] turns them into
+//! log-mel frames, an [`engine`] runs the graph of a [`model`] package over them, [`decode`] finds
+//! tokens, [`segment`] makes words and utterances of them, and [`output`] writes those down.
+//! [`Recognizer`] and [`Stream`] tie them together.
+//!
+//! # Cargo features
+//! | feature | default | what for |
+//! |---|---|---|
+//! | `ort` | yes | ONNX Runtime, from a shared library found at run time |
+//! | `ort-download` | no | ONNX Runtime, linked in: the build downloads it; instead of `ort` |
+//! | `tract` | yes | the pure Rust engine |
+//! | `files` | yes | [`audio::AudioFile`] |
+//! | `microphone` | yes | [`audio::Microphone`]; needs the system's sound library |
+//! | `cli` | yes | the `sori` command |
 
 pub mod audio;
+pub mod decode;
 pub mod engine;
+mod error;
 pub mod features;
 pub mod model;
+pub mod output;
+mod recognizer;
+pub mod segment;
+
+pub use error::Error;
+pub use recognizer::{Event, Events, Options, Recognizer, Stream};
+pub use segment::{Endpoint, EndpointRule, EndpointRules, Segment, TimedToken, Word};

@@ -1,0 +1,421 @@
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::audio::{Resampler, i16_to_f32};
+use crate::decode::Greedy;
+use crate::engine::{self, Engine, EngineOptions, Session};
+use crate::error::Error;
+use crate::features::LogMel;
+use crate::model::{Config, Package};
+use crate::segment::{
+    Clock, Endpoint, EndpointRule, EndpointRules, Segment, Silence, segment, word_starts,
+};
+
+/// How a [`Recognizer`] works; the defaults suit dictation and captions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    /// What runs the graph.
+    pub engine: EngineOptions,
+    /// When an utterance is over, for new streams.
+    pub endpoint: EndpointRules,
+    /// Silence fed after the last sample at [`Stream::finish`], in seconds, before the last chunk
+    /// is filled up with more of it. A streaming model fires a little after the sound: without a
+    /// tail the last word would be lost. Default 0.4.
+    pub tail: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            engine: EngineOptions::default(),
+            endpoint: EndpointRules::default(),
+            tail: 0.4,
+        }
+    }
+}
+
+/// A loaded model. Cheap to clone; all clones and all their streams share one copy of the weights.
+///
+/// # Examples
+/// ```no_run
+/// use sori::{Event, Recognizer};
+///
+/// let recognizer = Recognizer::open("models/sori-en-5m")?;
+/// let mut stream = recognizer.stream()?;
+/// # let microphone: Vec<Vec<f32>> = vec![];
+/// for samples in microphone {
+///     for event in stream.accept(48_000, &samples)? {
+///         match event {
+///             Event::Partial(heard) => eprint!("\r{}", heard.text),
+///             Event::Final(said) => println!("{:.2} {}", said.start, said.text),
+///             _ => {}
+///         }
+///     }
+/// }
+/// for event in stream.finish()? {
+///     if let Event::Final(said) = event {
+///         println!("{:.2} {}", said.start, said.text);
+///     }
+/// }
+/// # Ok::<(), sori::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Recognizer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    package: Package,
+    engine: Arc<dyn Engine>,
+    options: Options,
+}
+
+impl Recognizer {
+    /// Loads the model package in a directory with the default [`Options`].
+    ///
+    /// # Errors
+    /// [`Error::Package`] when the package is not what it should be, [`Error::Engine`] when no
+    /// engine can run it.
+    pub fn open(directory: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::new(Package::open(directory)?, Options::default())
+    }
+
+    /// Loads a package that has been opened before.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when no engine can run it.
+    pub fn new(package: Package, options: Options) -> Result<Self, Error> {
+        let engine = engine::load(&package, options.engine)?;
+        log::info!("{}: {}", package.path().display(), engine.description());
+        Ok(Self::with_engine(package, engine, options))
+    }
+
+    /// Runs a package on an engine of the caller's own (an NPU's, say). `options.engine` is unused.
+    #[must_use]
+    pub fn with_engine(package: Package, engine: Arc<dyn Engine>, options: Options) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                package,
+                engine,
+                options,
+            }),
+        }
+    }
+
+    /// Opens a stream: one source of audio, from its first sample.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the engine cannot allocate the stream's caches.
+    pub fn stream(&self) -> Result<Stream, Error> {
+        let Config {
+            geometry, features, ..
+        } = self.shared.package.config();
+        let window = geometry.window_size * LogMel::BINS;
+        Ok(Stream {
+            resampler: Resampler::new(LogMel::SAMPLE_RATE)?,
+            samples: Vec::new(),
+            floats: Vec::new(),
+            log_mel: LogMel::new(),
+            frames: Vec::with_capacity(2 * window),
+            session: self.shared.engine.session()?,
+            decoder: Greedy::new(self.shared.package.tokens().blank()),
+            window,
+            shift: geometry.chunk_shift * LogMel::BINS,
+            clock: Clock {
+                frame_ms: geometry.subsampling_factor as u64 * u64::from(features.frame_shift_ms),
+            },
+            rules: self.shared.options.endpoint,
+            utterance: 0,
+            heard: 0,
+            processed: 0,
+            events: VecDeque::new(),
+            shared: Arc::clone(&self.shared),
+        })
+    }
+
+    /// The model's package.
+    #[must_use]
+    pub fn package(&self) -> &Package {
+        &self.shared.package
+    }
+
+    /// What runs the model, for people: engine, library, precision, threads.
+    #[must_use]
+    pub fn engine(&self) -> &str {
+        self.shared.engine.description()
+    }
+}
+
+/// What a [`Stream`] has to say. Times are seconds from the start of the stream.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Event {
+    /// The utterance so far. Each replaces the one before it.
+    Partial(Segment),
+    /// A finished utterance; it does not change any more.
+    Final(Segment),
+    /// The utterance is over, after its [`Event::Final`] if it had words.
+    Endpoint(Endpoint),
+}
+
+/// One source of audio on its way to words.
+///
+/// Samples go in by [`accept`](Stream::accept), in pieces of any size: events are the same for all.
+/// Once warm, a piece that brings no new token allocates nothing here (what the engine does inside
+/// a step is its own).
+pub struct Stream {
+    shared: Arc<Shared>,
+    resampler: Resampler,
+    /// 16 kHz samples of the piece at hand.
+    samples: Vec<f32>,
+    /// Integer samples of the piece at hand as floats.
+    floats: Vec<f32>,
+    log_mel: LogMel,
+    /// Log-mel frames that no chunk has shifted past yet, row-major.
+    frames: Vec<f32>,
+    session: Box<dyn Session>,
+    decoder: Greedy,
+    /// Elements of `frames` that a step reads, and by which it advances.
+    window: usize,
+    shift: usize,
+    clock: Clock,
+    rules: EndpointRules,
+    /// Output frame at which the utterance began.
+    utterance: u64,
+    /// 16 kHz samples heard.
+    heard: u64,
+    /// Feature frames that steps have shifted past.
+    processed: u64,
+    events: VecDeque<Event>,
+}
+
+impl Stream {
+    /// Hears mono samples in `[-1, 1]` at `sample_rate` Hz and returns what there is to say now.
+    ///
+    /// The rate may be any that [`Resampler`] accepts; when it changes, what the old resampler
+    /// still held is heard first. Events left in the iterator are returned by the next call.
+    ///
+    /// # Errors
+    /// [`Error::Audio`] for a rate that cannot be resampled, [`Error::Engine`] when a step fails.
+    /// After an error [`reset`](Stream::reset) the stream.
+    pub fn accept(&mut self, sample_rate: u32, samples: &[f32]) -> Result<Events<'_>, Error> {
+        self.switch_rate(sample_rate)?;
+        // A second at a time, so that memory follows the rate and not the length of the piece.
+        for piece in samples.chunks(sample_rate.max(1) as usize) {
+            self.samples.clear();
+            self.resampler.accept(piece, &mut self.samples);
+            self.hear()?;
+        }
+        Ok(Events {
+            events: &mut self.events,
+        })
+    }
+
+    /// Hears 16-bit samples: [`accept`](Stream::accept) for sources that have no floats.
+    ///
+    /// # Errors
+    /// As for [`accept`](Stream::accept).
+    pub fn accept_i16(&mut self, sample_rate: u32, samples: &[i16]) -> Result<Events<'_>, Error> {
+        let mut floats = std::mem::take(&mut self.floats);
+        floats.clear();
+        i16_to_f32(samples, &mut floats);
+        let result = self.accept(sample_rate, &floats).map(drop);
+        self.floats = floats;
+        result.map(|()| Events {
+            events: &mut self.events,
+        })
+    }
+
+    /// Ends the audio: flushes every stage with the tail of [`Options::tail`], gives the last
+    /// words out and starts over at time 0, ready for other audio.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when a step fails; the stream has started over all the same.
+    pub fn finish(&mut self) -> Result<Events<'_>, Error> {
+        let flushed = self.flush();
+        self.start_over();
+        flushed?;
+        Ok(Events {
+            events: &mut self.events,
+        })
+    }
+
+    /// Drops everything heard and every event not taken, and starts over at time 0.
+    pub fn reset(&mut self) {
+        self.start_over();
+        self.events.clear();
+    }
+
+    /// Ends the utterance here and now, as an endpoint rule would: its words come as
+    /// [`Event::Final`]. What the model remembers of the audio stays.
+    pub fn end_utterance(&mut self) -> Events<'_> {
+        self.give_out(usize::MAX);
+        self.utterance = self.decoder.frames();
+        Events {
+            events: &mut self.events,
+        }
+    }
+
+    /// Changes the endpoint rules from here on.
+    pub fn set_endpoint_rules(&mut self, rules: EndpointRules) {
+        self.rules = rules;
+    }
+
+    /// Seconds of audio heard so far.
+    #[must_use]
+    pub fn time(&self) -> f64 {
+        self.heard as f64 / f64::from(LogMel::SAMPLE_RATE)
+    }
+
+    fn switch_rate(&mut self, rate: u32) -> Result<(), Error> {
+        if rate != self.resampler.rate() {
+            let next = Resampler::new(rate)?;
+            self.drain_resampler()?;
+            self.resampler = next;
+        }
+        Ok(())
+    }
+
+    /// Hears what the resampler still holds.
+    fn drain_resampler(&mut self) -> Result<(), Error> {
+        self.samples.clear();
+        self.resampler.finish(&mut self.samples);
+        self.hear()
+    }
+
+    /// Takes `samples`, at 16 kHz, through features and every chunk they complete.
+    fn hear(&mut self) -> Result<(), Error> {
+        self.heard += self.samples.len() as u64;
+        self.log_mel.accept(&self.samples, &mut self.frames);
+        self.run_chunks()
+    }
+
+    fn run_chunks(&mut self) -> Result<(), Error> {
+        let mut start = 0;
+        let mut result = Ok(());
+        while self.frames.len() >= start + self.window {
+            match self.session.step(&self.frames[start..start + self.window]) {
+                Ok(log_probs) => {
+                    let news = self.decoder.accept(log_probs);
+                    start += self.shift;
+                    self.processed += (self.shift / LogMel::BINS) as u64;
+                    self.speak(news);
+                }
+                Err(error) => {
+                    result = Err(error.into());
+                    break;
+                }
+            }
+        }
+        self.frames.drain(..start);
+        result
+    }
+
+    /// Says what a chunk brought: an endpoint, or a partial when there are new tokens.
+    fn speak(&mut self, news: bool) {
+        let hits = self.decoder.hits();
+        let now = self.decoder.frames();
+        let last = hits.last().map_or(self.utterance, |hit| hit.end);
+        let heard = Silence {
+            trailing: self.clock.seconds(now - last),
+            utterance: self.clock.seconds(now - self.utterance),
+            speech: !hits.is_empty(),
+        };
+        match self.rules.apply(heard) {
+            None => self.partial(news),
+            Some(EndpointRule::Longest) => self.cut(heard, news),
+            Some(rule) => {
+                self.give_out(usize::MAX);
+                self.utterance = now;
+                self.events.push_back(Event::Endpoint(Endpoint {
+                    time: self.clock.seconds(now),
+                    rule,
+                }));
+            }
+        }
+    }
+
+    /// Cuts a long utterance before its last word, which may still be growing. An utterance of one
+    /// word waits for the next one, but not for ever.
+    fn cut(&mut self, heard: Silence, news: bool) {
+        let hits = self.decoder.hits();
+        let boundary = word_starts(hits, self.shared.package.tokens())
+            .next_back()
+            .unwrap_or(0);
+        let (count, end) = if boundary > 0 {
+            (boundary, hits[boundary].frame)
+        } else if heard.utterance >= 2.0 * self.rules.longest {
+            (usize::MAX, self.decoder.frames())
+        } else {
+            return self.partial(news);
+        };
+        self.give_out(count);
+        self.utterance = end;
+        let endpoint = Endpoint {
+            time: self.clock.seconds(end),
+            rule: EndpointRule::Longest,
+        };
+        self.events.push_back(Event::Endpoint(endpoint));
+        self.partial(true);
+    }
+
+    fn partial(&mut self, news: bool) {
+        if news {
+            let tokens = self.shared.package.tokens();
+            let segment = segment(self.decoder.hits(), tokens, self.clock, self.time());
+            self.events.extend(segment.map(Event::Partial));
+        }
+    }
+
+    /// Gives out the first `count` tokens as a final segment.
+    fn give_out(&mut self, count: usize) {
+        let hits = self.decoder.hits();
+        let said = &hits[..count.min(hits.len())];
+        let segment = segment(said, self.shared.package.tokens(), self.clock, self.time());
+        self.events.extend(segment.map(Event::Final));
+        self.decoder.take(count).for_each(drop);
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.drain_resampler()?;
+        if self.heard == 0 {
+            return Ok(());
+        }
+        let tail =
+            (self.shared.options.tail.clamp(0.0, 10.0) * f64::from(LogMel::SAMPLE_RATE)) as u64;
+        let needed = (self.heard + tail).div_ceil(LogMel::SHIFT as u64);
+        while self.processed < needed {
+            self.log_mel.accept(&[0.0; LogMel::SHIFT], &mut self.frames);
+            self.run_chunks()?;
+        }
+        self.give_out(usize::MAX);
+        Ok(())
+    }
+
+    fn start_over(&mut self) {
+        self.samples.clear();
+        self.resampler.finish(&mut self.samples);
+        self.log_mel.reset();
+        self.frames.clear();
+        self.session.reset();
+        self.decoder.reset();
+        (self.utterance, self.heard, self.processed) = (0, 0, 0);
+    }
+}
+
+/// The events that a call brought, in order; taken out of the stream as they are read.
+pub struct Events<'a> {
+    events: &'a mut VecDeque<Event>,
+}
+
+impl Iterator for Events<'_> {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+}

@@ -1,0 +1,145 @@
+use serde::{Serialize, Serializer};
+
+use crate::decode::Hit;
+use crate::model::{Tokens, WORD_START};
+
+/// A stretch of speech: an utterance, or what is known of one so far.
+///
+/// Times are seconds from the start of the stream. Confidences are between 0 and 1: the geometric
+/// mean of the posteriors of the tokens, `exp(mean(log p))`, each token's posterior taken at the
+/// frame where it is highest. It does not fall with the length of a word, as the product would.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Segment {
+    /// Start of the first word.
+    #[serde(serialize_with = "milliseconds")]
+    pub start: f64,
+    /// End of the last word.
+    #[serde(serialize_with = "milliseconds")]
+    pub end: f64,
+    /// The words, joined by single spaces.
+    pub text: String,
+    /// Over all tokens.
+    #[serde(serialize_with = "four_places")]
+    pub confidence: f32,
+    /// In order of time.
+    pub words: Vec<Word>,
+    /// In order of time.
+    pub tokens: Vec<TimedToken>,
+}
+
+/// A word and when it was said.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Word {
+    /// Its spelling.
+    pub word: String,
+    /// Frame at which its first token peaks, in seconds.
+    #[serde(serialize_with = "milliseconds")]
+    pub start: f64,
+    /// End of its last token's run, in seconds. CTC models fire in spikes: the sound itself may
+    /// last a little longer.
+    #[serde(serialize_with = "milliseconds")]
+    pub end: f64,
+    /// Over its tokens.
+    #[serde(serialize_with = "four_places")]
+    pub confidence: f32,
+}
+
+/// A token and when it was said.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TimedToken {
+    /// Its symbol, word-start mark included.
+    pub token: String,
+    /// Frame at which it peaks, in seconds.
+    #[serde(serialize_with = "milliseconds")]
+    pub start: f64,
+    /// First frame at which it is the best token, in seconds: the time that sherpa-onnx gives.
+    #[serde(serialize_with = "milliseconds")]
+    pub onset: f64,
+}
+
+/// Seconds to the millisecond: more digits would say what a 40 ms frame cannot.
+pub(crate) fn milliseconds<S: Serializer>(seconds: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((seconds * 1e3).round() / 1e3)
+}
+
+fn four_places<S: Serializer>(confidence: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((f64::from(*confidence) * 1e4).round() / 1e4)
+}
+
+/// Turns output frames into seconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    /// Milliseconds per output frame.
+    pub(crate) frame_ms: u64,
+}
+
+impl Clock {
+    pub(crate) fn seconds(self, frame: u64) -> f64 {
+        (frame * self.frame_ms) as f64 / 1000.0
+    }
+}
+
+/// Indices of the hits that begin a word. The first hit always does.
+pub(crate) fn word_starts<'a>(
+    hits: &'a [Hit],
+    tokens: &'a Tokens,
+) -> impl DoubleEndedIterator<Item = usize> + 'a {
+    (0..hits.len()).filter(move |index| *index == 0 || tokens.starts_word(hits[*index].token))
+}
+
+/// Builds the segment of `hits`; `None` when they spell nothing. No time passes `limit` seconds,
+/// the end of the audio.
+pub(crate) fn segment(hits: &[Hit], tokens: &Tokens, clock: Clock, limit: f64) -> Option<Segment> {
+    if hits.is_empty() {
+        return None;
+    }
+    let bounds: Vec<usize> = word_starts(hits, tokens).chain([hits.len()]).collect();
+    let words: Vec<Word> = bounds
+        .windows(2)
+        .filter_map(|bound| word(&hits[bound[0]..bound[1]], tokens, clock, limit))
+        .collect();
+    let (first, last) = (words.first()?, words.last()?);
+    Some(Segment {
+        start: first.start,
+        end: last.end,
+        text: words
+            .iter()
+            .map(|word| word.word.as_str())
+            .collect::<Vec<_>>()
+            .join(" "),
+        confidence: confidence(hits),
+        tokens: hits
+            .iter()
+            .map(|hit| TimedToken {
+                token: tokens.symbol(hit.token).to_owned(),
+                start: clock.seconds(hit.frame).min(limit),
+                onset: clock.seconds(hit.onset).min(limit),
+            })
+            .collect(),
+        words,
+    })
+}
+
+/// The word of `hits`; `None` for a word-start mark alone.
+fn word(hits: &[Hit], tokens: &Tokens, clock: Clock, limit: f64) -> Option<Word> {
+    let (first, last) = (hits.first()?, hits.last()?);
+    let spelling: String = hits
+        .iter()
+        .map(|hit| tokens.symbol(hit.token).trim_start_matches(WORD_START))
+        .collect();
+    if spelling.is_empty() {
+        return None;
+    }
+    Some(Word {
+        word: spelling,
+        start: clock.seconds(first.frame).min(limit),
+        end: clock.seconds(last.end).min(limit),
+        confidence: confidence(hits),
+    })
+}
+
+/// Geometric mean of the posteriors.
+fn confidence(hits: &[Hit]) -> f32 {
+    let sum: f32 = hits.iter().map(|hit| hit.log_prob).sum();
+    (sum / hits.len().max(1) as f32).exp().clamp(0.0, 1.0)
+}
