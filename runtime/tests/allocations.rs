@@ -1,0 +1,90 @@
+//! Once warm, a stream allocates nothing for a chunk that brings no new token.
+
+#![allow(clippy::unwrap_used, missing_docs, unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use sori::engine::{Engine, EngineError, Session};
+use sori::model::Package;
+use sori::{Options, Recognizer};
+use sori_tests::tone::{BLANK, Sound, speak_at};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is passed on to the system's allocator; the counter is a constant-initialised
+// thread local of a type without a destructor, which allocates nothing itself.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// An engine that hears only blanks and does not allocate: what is counted is the way around it.
+struct Quiet;
+
+struct QuietSession(Vec<f32>);
+
+impl Engine for Quiet {
+    fn session(&self) -> Result<Box<dyn Session>, EngineError> {
+        let mut row = [-9.0; BLANK + 1];
+        row[BLANK] = -0.01;
+        Ok(Box::new(QuietSession(row.repeat(8))))
+    }
+
+    fn description(&self) -> &str {
+        "quiet"
+    }
+}
+
+impl Session for QuietSession {
+    fn step(&mut self, _: &[f32]) -> Result<&[f32], EngineError> {
+        Ok(&self.0)
+    }
+
+    fn reset(&mut self) {}
+}
+
+#[test]
+fn a_warm_stream_allocates_nothing() {
+    let package =
+        Package::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/tone")).unwrap();
+    let recognizer = Recognizer::with_engine(package, Arc::new(Quiet), Options::default());
+    for rate in [16_000, 48_000, 44_100] {
+        let mut stream = recognizer.stream().unwrap();
+        let samples = speak_at(&[Sound::Token(0, 10_000)], rate);
+        let integers: Vec<i16> = samples
+            .iter()
+            .map(|sample| (sample * 32_767.0) as i16)
+            .collect();
+        let mut hear = || {
+            let before = ALLOCATIONS.with(Cell::get);
+            let mut events = 0;
+            for (floats, integers) in samples.chunks(1111).zip(integers.chunks(1111)) {
+                events += stream.accept(rate, floats).unwrap().count();
+                events += stream.accept_i16(rate, integers).unwrap().count();
+            }
+            (ALLOCATIONS.with(Cell::get) - before, events)
+        };
+        let (cold, _) = hear();
+        assert!(cold > 0, "the counter does not count");
+        let (warm, events) = hear();
+        assert_eq!(warm, 0, "{rate} Hz");
+        assert!(events >= 5, "silence has endpoints too: {events}");
+    }
+}
