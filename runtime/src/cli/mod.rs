@@ -1,0 +1,112 @@
+//! The command line: what is typed to what is done. One file per subcommand.
+
+#![allow(clippy::doc_markdown, reason = "doc comments here are help texts: backticks would be printed")]
+
+mod bench;
+#[cfg(feature = "microphone")]
+mod devices;
+mod info;
+#[cfg(feature = "microphone")]
+mod listen;
+mod model;
+mod shell;
+mod transcribe;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  sori transcribe talk.mp3                     words of a file, a line per utterance
+  sori transcribe --format srt -o subs *.m4a   subtitles for many files
+  sori listen                                  live captions from the microphone
+  sori bench talk.wav                          how fast this machine is
+
+Exit status: 0 all went well; 1 something failed, each failure is named on stderr; 2 the command
+line was wrong. Results go to stdout, progress and messages to stderr.";
+
+/// Streaming speech recognition on this machine: audio in, words with times out.
+#[derive(Parser)]
+#[command(name = "sori", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Sori {
+    /// Say what is done and why; twice for more.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// No progress and no warnings.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Transcribe(transcribe::Transcribe),
+    #[cfg(feature = "microphone")]
+    Listen(listen::Listen),
+    #[cfg(feature = "microphone")]
+    Devices(devices::Devices),
+    Info(info::Info),
+    Bench(bench::Bench),
+    Completions(shell::Completions),
+    Man(shell::Man),
+}
+
+/// How a subcommand that did not fail outright went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// Some inputs failed; each has been reported.
+    SomeFailed,
+}
+
+pub(crate) fn run() -> ExitCode {
+    let sori = Sori::parse();
+    let level = match (sori.quiet, sori.verbose) {
+        (true, _) => log::LevelFilter::Error,
+        (_, 0) => log::LevelFilter::Warn,
+        (_, 1) => log::LevelFilter::Info,
+        _ => log::LevelFilter::Debug,
+    };
+    // Only our own messages: symphonia's warnings about odd but readable files help nobody.
+    env_logger::Builder::new()
+        .filter_level(log::LevelFilter::Off)
+        .filter_module("sori", level)
+        .format_timestamp(None)
+        .format_target(false)
+        .init();
+    let outcome = match sori.command {
+        Command::Transcribe(command) => command.run(sori.quiet),
+        #[cfg(feature = "microphone")]
+        Command::Listen(command) => command.run(),
+        #[cfg(feature = "microphone")]
+        Command::Devices(command) => command.run(),
+        Command::Info(command) => command.run(),
+        Command::Bench(command) => command.run(),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
+    };
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::SomeFailed) => ExitCode::FAILURE,
+        // Whoever read our output has seen enough: no fault of ours or theirs.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sori: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+            || cause
+                .downcast_ref::<serde_json::Error>()
+                .is_some_and(|cause| cause.io_error_kind() == Some(io::ErrorKind::BrokenPipe))
+    })
+}

@@ -1,0 +1,500 @@
+//! The `sori` command as a user meets it: results, messages, exit statuses.
+
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use sori_tests::tone::{Sound, ToneModel, speak, speak_at, transcript};
+
+const TONE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/tone");
+
+fn sori(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sori"));
+    command
+        .args(arguments)
+        .env_remove("SORI_MODEL")
+        .env_remove("RUST_BACKTRACE");
+    command
+}
+
+fn transcribe(arguments: &[&str], directory: &Path) -> Output {
+    let mut command = sori(&["transcribe", "--model", TONE]);
+    command
+        .args(arguments)
+        .current_dir(directory)
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn script() -> Vec<Sound> {
+    vec![
+        Sound::Silence(400),
+        Sound::Token(0, 200),
+        Sound::Silence(200),
+        Sound::Token(3, 160),
+        Sound::Token(5, 160),
+        Sound::Silence(2000),
+        Sound::Token(1, 200),
+    ]
+}
+
+fn write_wav(path: &Path, rate: u32) {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: rate,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(path, spec).unwrap();
+    for sample in speak_at(&script(), rate) {
+        writer.write_sample((sample * 32_767.0) as i16).unwrap();
+    }
+    writer.finalize().unwrap();
+}
+
+/// A directory with `talk.wav`, and the path of that file.
+fn talk() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("talk.wav");
+    write_wav(&path, 44_100);
+    (directory, path)
+}
+
+#[test]
+fn text_is_a_line_per_utterance_and_nothing_else() {
+    let (directory, _) = talk();
+    for engine in ["auto", "ort", "tract"] {
+        let output = transcribe(&["--engine", engine, "talk.wav"], directory.path());
+        assert_eq!(stdout(&output), "one going\ntwo\n", "{engine}");
+        assert_eq!(stderr(&output), "", "{engine}");
+        assert!(output.status.success());
+    }
+}
+
+#[test]
+fn json_has_its_documented_shape() {
+    let (directory, _) = talk();
+    let output = transcribe(&["--format", "json", "talk.wav"], directory.path());
+    let talk: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(talk["file"], "talk.wav");
+    assert_eq!(talk["duration"], 3.32);
+    assert_eq!(talk["text"], "one going two");
+    let segments = talk["segments"].as_array().unwrap();
+    assert_eq!(segments.len(), 2);
+    let keys = |value: &Value| {
+        value
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&talk), ["duration", "file", "segments", "text"]);
+    assert_eq!(
+        keys(&segments[0]),
+        ["confidence", "end", "start", "text", "tokens", "words"]
+    );
+    assert_eq!(
+        keys(&segments[0]["words"][0]),
+        ["confidence", "end", "start", "word"]
+    );
+    assert_eq!(keys(&segments[0]["tokens"][0]), ["onset", "start", "token"]);
+    let going = &segments[0]["words"][1];
+    assert_eq!(going["word"], "going");
+    assert_eq!(going["end"], 1.16);
+    assert_eq!(segments[0]["tokens"][2]["token"], "ing");
+}
+
+#[test]
+fn jsonl_is_an_object_per_utterance() {
+    let (directory, _) = talk();
+    let output = transcribe(&["--format", "jsonl", "talk.wav"], directory.path());
+    let lines: Vec<Value> = stdout(&output)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["text"], "one going");
+    assert_eq!(lines[1]["file"], "talk.wav");
+}
+
+#[test]
+fn subtitles() {
+    let (directory, _) = talk();
+    let srt = stdout(&transcribe(
+        &["--format", "srt", "talk.wav"],
+        directory.path(),
+    ));
+    let lines: Vec<&str> = srt.lines().collect();
+    assert_eq!(
+        (lines[0], lines[2], lines[3], lines[4], lines[6]),
+        ("1", "one going", "", "2", "two"),
+        "{srt}"
+    );
+    assert!(
+        lines[1].starts_with("00:00:00,") && lines[1].contains(" --> 00:00:01,"),
+        "{srt}"
+    );
+    let vtt = stdout(&transcribe(
+        &["--format", "vtt", "talk.wav"],
+        directory.path(),
+    ));
+    assert!(vtt.starts_with("WEBVTT\n\n00:00:00."), "{vtt}");
+}
+
+#[test]
+fn files_are_written_into_a_directory() {
+    let (directory, path) = talk();
+    fs::copy(&path, directory.path().join("second.v2.wav")).unwrap();
+    let output = transcribe(
+        &[
+            "-o",
+            "out/deep",
+            "--format",
+            "srt",
+            "talk.wav",
+            "second.v2.wav",
+        ],
+        directory.path(),
+    );
+    assert_eq!(stdout(&output), "");
+    assert!(output.status.success(), "{}", stderr(&output));
+    for name in ["talk.srt", "second.v2.srt"] {
+        let text = fs::read_to_string(directory.path().join("out/deep").join(name)).unwrap();
+        assert!(text.contains("one going"), "{name}: {text}");
+    }
+}
+
+#[test]
+fn standard_input_is_a_file_or_bare_samples() {
+    let (directory, path) = talk();
+    let hear = |arguments: &[&str], bytes: &[u8]| {
+        let mut command = sori(&["transcribe", "--model", TONE, "-"]);
+        command.args(arguments).current_dir(directory.path());
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(bytes).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    assert_eq!(
+        stdout(&hear(&[], &fs::read(&path).unwrap())),
+        "one going\ntwo\n"
+    );
+
+    let samples = speak(&script());
+    let floats: Vec<u8> = samples
+        .iter()
+        .flat_map(|sample| sample.to_le_bytes())
+        .collect();
+    assert_eq!(
+        stdout(&hear(&["--raw", "f32le"], &floats)),
+        "one going\ntwo\n"
+    );
+    let stereo: Vec<u8> = speak_at(&script(), 48_000)
+        .iter()
+        .flat_map(|sample| [(sample * 32_767.0) as i16, 0])
+        .flat_map(i16::to_le_bytes)
+        .collect();
+    let output = hear(
+        &["--raw", "s16le", "--rate", "48000", "--channels", "2"],
+        &stereo,
+    );
+    assert_eq!(stdout(&output), "one going\ntwo\n", "{}", stderr(&output));
+}
+
+#[test]
+fn one_bad_file_among_ten_is_named_and_the_nine_are_done() {
+    let (directory, path) = talk();
+    let mut files: Vec<String> = (0..9).map(|index| format!("talk{index}.wav")).collect();
+    for file in &files {
+        fs::copy(&path, directory.path().join(file)).unwrap();
+    }
+    fs::write(directory.path().join("notes.wav"), "Dear diary,\n").unwrap();
+    files.insert(4, "notes.wav".to_owned());
+    let arguments: Vec<&str> = files.iter().map(String::as_str).collect();
+    let output = transcribe(&arguments, directory.path());
+    assert_eq!(stdout(&output), "one going\ntwo\n".repeat(9));
+    let message = stderr(&output);
+    assert!(
+        message.starts_with("sori: notes.wav: ") && message.lines().count() == 1,
+        "{message}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn every_mistake_is_answered_in_one_line() {
+    let (directory, path) = talk();
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("empty.wav"), "").unwrap();
+    fs::write(at("text.wav"), "This is no sound.\n".repeat(100)).unwrap();
+    let sound = fs::read(&path).unwrap();
+    fs::write(at("header.wav"), &sound[..20]).unwrap();
+    fs::create_dir(at("folder")).unwrap();
+    ToneModel::default().write_package(&at("old")).unwrap();
+    let config = fs::read_to_string(at("old/config.json")).unwrap();
+    fs::write(
+        at("old/config.json"),
+        config.replace("\"format\": 1", "\"format\": 7"),
+    )
+    .unwrap();
+    fs::write(at("afile"), "x").unwrap();
+
+    let cases: [(&[&str], &str); 10] = [
+        (
+            &["transcribe", "--model", TONE, "tlak.wav"],
+            "sori: tlak.wav: no such file",
+        ),
+        (
+            &["transcribe", "--model", TONE, "folder"],
+            "sori: folder: is a directory",
+        ),
+        (
+            &["transcribe", "--model", TONE, "empty.wav"],
+            "sori: empty.wav: is empty",
+        ),
+        (
+            &["transcribe", "--model", TONE, "text.wav"],
+            "sori: text.wav: not an audio file",
+        ),
+        (
+            &["transcribe", "--model", TONE, "header.wav"],
+            "sori: header.wav: ",
+        ),
+        (
+            &["transcribe", "talk.wav"],
+            "sori: no model: name a package with --model DIR",
+        ),
+        (
+            &["transcribe", "--model", "nowhere", "talk.wav"],
+            "sori: nowhere: no such model package",
+        ),
+        (
+            &["transcribe", "--model", "talk.wav", "talk.wav"],
+            "sori: talk.wav: a model package is a directory",
+        ),
+        (
+            &["info", "old"],
+            "sori: old/config.json: format: package format 7, this version of sori reads format 1",
+        ),
+        (
+            &["transcribe", "--model", TONE, "-o", "afile/out", "talk.wav"],
+            "sori: afile/out: cannot be made the output directory",
+        ),
+    ];
+    for (arguments, expected) in cases {
+        let output = sori(arguments)
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        let message = stderr(&output);
+        assert!(message.starts_with(expected), "{arguments:?}: {message}");
+        assert_eq!(message.lines().count(), 1, "{arguments:?}: {message}");
+        assert_eq!(stdout(&output), "", "{arguments:?}");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_status_2() {
+    for arguments in [
+        &["transcribe"][..],
+        &["transcribe", "--engine", "gpu", "a.wav"],
+        &["transcribe", "--threads", "0", "a.wav"],
+        &["transcribe", "--endpoint-silence", "-1", "a.wav"],
+        &["transcribe", "--rate", "8000", "a.wav"],
+        &["sing"],
+    ] {
+        let output = sori(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(
+            stderr(&output).starts_with("error: "),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn a_missing_or_foreign_onnx_runtime_is_a_fall_back_or_an_error() {
+    let (directory, _) = talk();
+    fs::write(directory.path().join("libonnxruntime.so"), "not a library").unwrap();
+    for library in ["/nowhere/libonnxruntime.so", "libonnxruntime.so", "/"] {
+        let run = |engine: &str| {
+            let mut command = sori(&[
+                "-v",
+                "transcribe",
+                "--model",
+                TONE,
+                "--engine",
+                engine,
+                "talk.wav",
+            ]);
+            command
+                .env("ORT_DYLIB_PATH", library)
+                .current_dir(directory.path())
+                .output()
+                .unwrap()
+        };
+        let auto = run("auto");
+        assert_eq!(
+            stdout(&auto),
+            "one going\ntwo\n",
+            "{library}: {}",
+            stderr(&auto)
+        );
+        assert!(
+            stderr(&auto).contains("engine tract, because ort cannot be used"),
+            "{}",
+            stderr(&auto)
+        );
+
+        let ort = run("ort");
+        assert_eq!(ort.status.code(), Some(1), "{library}");
+        let message = stderr(&ort);
+        assert!(
+            message.contains("no usable ONNX Runtime library"),
+            "{message}"
+        );
+        assert!(!message.contains("panicked"), "{message}");
+    }
+}
+
+#[test]
+fn verbose_says_which_engine_and_why() {
+    let (directory, _) = talk();
+    let output = transcribe(&["-v", "--engine", "auto", "talk.wav"], directory.path());
+    assert!(
+        stderr(&output).contains("engine ort, from "),
+        "{}",
+        stderr(&output)
+    );
+    assert!(stderr(&output).contains("int8"), "{}", stderr(&output));
+    let output = transcribe(&["-v", "--engine", "tract", "talk.wav"], directory.path());
+    assert!(
+        stderr(&output).contains("tract") && stderr(&output).contains("fp32"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let (directory, path) = talk();
+    for index in 0..40 {
+        fs::copy(&path, directory.path().join(format!("talk{index}.wav"))).unwrap();
+    }
+    let files: Vec<String> = (0..40).map(|index| format!("talk{index}.wav")).collect();
+    let mut command = sori(&["transcribe", "--model", TONE, "--format", "json"]);
+    command
+        .args(&files)
+        .current_dir(directory.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(stderr(&output), "");
+    assert!(output.status.success());
+}
+
+#[test]
+fn info_says_what_is_in_a_package() {
+    let output = sori(&["info", TONE]).output().unwrap();
+    let text = stdout(&output);
+    for expected in [
+        "name          tone\n",
+        "tokens        9\n",
+        "chunk         320 ms\n",
+        "fp32 ",
+        "int8 ",
+    ] {
+        assert!(text.contains(expected), "{expected:?} in {text}");
+    }
+    let json: Value =
+        serde_json::from_slice(&sori(&["info", "--json", TONE]).output().unwrap().stdout).unwrap();
+    assert_eq!(json["geometry"]["window_size"], 32);
+}
+
+#[test]
+fn bench_prints_its_figures() {
+    let (directory, _) = talk();
+    for engine in ["ort", "tract"] {
+        let arguments = [
+            "bench", "--model", TONE, "--engine", engine, "--json", "--repeat", "2", "talk.wav",
+        ];
+        let output = sori(&arguments)
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        let figures: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(figures["engine"].as_str().unwrap().starts_with(engine));
+        assert!((figures["audio_seconds"].as_f64().unwrap() - 3.32).abs() < 1e-3);
+        for field in ["load_ms", "cpu_real_time_factor", "wall_real_time_factor"] {
+            assert!(figures[field].as_f64().unwrap() > 0.0, "{field}: {figures}");
+        }
+        let percentiles = &figures["chunk_wall_ms"];
+        assert!(
+            percentiles["p50"].as_f64() <= percentiles["p99"].as_f64(),
+            "{figures}"
+        );
+        assert!(figures["peak_memory_mb"].is_number() || !cfg!(target_os = "linux"));
+    }
+    let text = stdout(
+        &sori(&["bench", "--model", TONE, "talk.wav"])
+            .current_dir(directory.path())
+            .output()
+            .unwrap(),
+    );
+    assert!(
+        text.contains("s per second of audio") && text.contains("p99"),
+        "{text}"
+    );
+}
+
+#[test]
+fn completions_and_manual_pages() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = sori(&["completions", shell]).output().unwrap();
+        assert!(stdout(&output).contains("transcribe"), "{shell}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let pages = directory.path().join("man");
+    assert!(
+        sori(&["man", pages.to_str().unwrap()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    for page in ["sori.1", "sori-transcribe.1", "sori-bench.1"] {
+        let text = fs::read_to_string(pages.join(page)).unwrap();
+        assert!(text.contains(".SH SYNOPSIS"), "{page}");
+    }
+    assert!(
+        fs::read_to_string(pages.join("sori.1"))
+            .unwrap()
+            .contains("Exit status")
+    );
+}
+
+#[test]
+fn words_of_the_script_are_what_these_tests_expect() {
+    assert_eq!(transcript(&script()), "one going two");
+}

@@ -1,0 +1,277 @@
+//! `sori listen` against a microphone that keeps real time.
+
+#![cfg(all(feature = "cli", feature = "microphone"))]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sori_tests::tone::{Sound, speak_at};
+use sori_tests::virtual_microphone::VirtualMicrophone;
+
+const TONE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/tone");
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn virtual_microphone() -> Option<VirtualMicrophone> {
+    if std::env::var_os("SORI_SKIP_VIRTUAL_MIC").is_some() {
+        println!("skipped: SORI_SKIP_VIRTUAL_MIC is set");
+        return None;
+    }
+    Some(VirtualMicrophone::start().unwrap())
+}
+
+fn write_wav(path: &Path, rate: u32, script: &[Sound]) {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: rate,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(path, spec).unwrap();
+    for sample in speak_at(script, rate) {
+        writer.write_sample((sample * 32_767.0) as i16).unwrap();
+    }
+    writer.finalize().unwrap();
+}
+
+/// `sori listen` with its lines of output as they come.
+struct Listener {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Listener {
+    fn start(microphone: &VirtualMicrophone, arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sori"))
+            .args(["-v", "listen", "--model", TONE, "--engine", "tract"])
+            .args(arguments)
+            .envs(microphone.environment())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            stdout
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        // Not a word is lost that is said after it says that it listens.
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+        let listening = said
+            .by_ref()
+            .map_while(Result::ok)
+            .any(|line| line.contains("listening to"));
+        assert!(listening, "it ended before it listened");
+        std::thread::spawn(move || said.map_while(Result::ok).for_each(drop));
+        Self { child, lines }
+    }
+
+    fn event(&self, wanted: &str) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let line = self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()));
+            let line = line.unwrap_or_else(|_| panic!("no {wanted} event came"));
+            let event: Value = serde_json::from_str(&line).unwrap();
+            if event["event"] == wanted {
+                return event;
+            }
+        }
+    }
+
+    /// Presses Ctrl-C and waits for the end; gives the lines that were left.
+    fn interrupt(mut self) -> Vec<String> {
+        let status = Command::new("kill")
+            .args(["-INT", &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success());
+        assert!(self.child.wait().unwrap().success());
+        self.lines.iter().collect()
+    }
+}
+
+#[test]
+fn words_come_while_they_are_said_and_ctrl_c_finishes_the_last() {
+    let Some(microphone) = virtual_microphone() else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let (first, last, saved) = (
+        directory.path().join("first.wav"),
+        directory.path().join("last.wav"),
+        directory.path().join("saved.wav"),
+    );
+    write_wav(
+        &first,
+        16_000,
+        &[
+            Sound::Silence(400),
+            Sound::Token(0, 320),
+            Sound::Silence(240),
+            Sound::Token(3, 320),
+            Sound::Token(5, 320),
+            Sound::Silence(400),
+        ],
+    );
+    write_wav(
+        &last,
+        48_000,
+        &[
+            Sound::Silence(400),
+            Sound::Token(1, 320),
+            Sound::Silence(1000),
+        ],
+    );
+
+    let listener = Listener::start(&microphone, &["--json", "--save", saved.to_str().unwrap()]);
+    microphone.play(&first).unwrap();
+    // The microphone goes on in silence: the endpoint finishes the utterance.
+    let partial = listener.event("partial");
+    assert_eq!(partial["words"][0]["word"], "one");
+    let said = listener.event("final");
+    assert_eq!(said["text"], "one going");
+    assert!(
+        said["words"][1]["confidence"].as_f64().unwrap() > 0.8,
+        "{said}"
+    );
+    assert_eq!(listener.event("endpoint")["rule"], "silence-after-speech");
+
+    microphone.play(&last).unwrap();
+    assert_eq!(listener.event("partial")["text"], "two");
+    let rest = listener.interrupt();
+    let finals: Vec<Value> = rest
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|event| event["event"] == "final")
+        .collect();
+    assert_eq!(finals.len(), 1, "{rest:?}");
+    assert_eq!(finals[0]["text"], "two");
+
+    // What was heard was kept, and is heard again.
+    let heard = hound::WavReader::open(&saved).unwrap();
+    assert!(
+        heard.duration() > 3 * heard.spec().sample_rate,
+        "{} samples",
+        heard.duration()
+    );
+    let again = Command::new(env!("CARGO_BIN_EXE_sori"))
+        .args(["transcribe", "--model", TONE])
+        .arg(&saved)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), "one going\ntwo\n");
+}
+
+#[test]
+fn text_is_a_line_per_utterance() {
+    let Some(microphone) = virtual_microphone() else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let wav = directory.path().join("words.wav");
+    write_wav(
+        &wav,
+        44_100,
+        &[
+            Sound::Silence(400),
+            Sound::Token(2, 320),
+            Sound::Silence(1000),
+        ],
+    );
+    let listener = Listener::start(&microphone, &["--endpoint-silence", "0.6"]);
+    microphone.play(&wav).unwrap();
+    assert_eq!(listener.lines.recv_timeout(PATIENCE).unwrap(), "three");
+    assert_eq!(listener.interrupt(), Vec::<String>::new());
+}
+
+#[test]
+fn a_lost_microphone_is_said_and_what_was_said_before_is_kept() {
+    let Some(mut microphone) = virtual_microphone() else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let wav = directory.path().join("words.wav");
+    write_wav(
+        &wav,
+        16_000,
+        &[
+            Sound::Silence(400),
+            Sound::Token(0, 320),
+            Sound::Silence(600),
+        ],
+    );
+    let listener = Listener::start(&microphone, &["--json"]);
+    microphone.play(&wav).unwrap();
+    assert_eq!(listener.event("partial")["text"], "one");
+    microphone.unplug().unwrap();
+    assert_eq!(listener.event("final")["text"], "one");
+    listener.event("device-lost");
+    assert_eq!(listener.interrupt(), Vec::<String>::new());
+}
+
+#[test]
+fn devices_are_listed() {
+    let Some(microphone) = virtual_microphone() else {
+        return;
+    };
+    let sori = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sori"));
+        let output = command
+            .args(arguments)
+            .envs(microphone.environment())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(
+        sori(&["devices"])
+            .lines()
+            .any(|line| line.starts_with("* default ")),
+        "{}",
+        sori(&["devices"])
+    );
+    let json = sori(&["devices", "--json"]);
+    let devices: Vec<Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(
+        devices
+            .iter()
+            .any(|device| device["default"] == true && device["sample_rate"].is_number()),
+        "{json}"
+    );
+}
+
+#[test]
+fn without_a_sound_system_one_line_says_what_to_check() {
+    let directory = tempfile::tempdir().unwrap();
+    let alsa = directory.path().join("alsa.conf");
+    fs::write(&alsa, "</usr/share/alsa/alsa.conf>\n").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_sori"))
+        .args(["listen", "--model", TONE, "--device", "no such microphone"])
+        .env("ALSA_CONFIG_PATH", alsa)
+        .output()
+        .unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.starts_with("sori: no microphone"), "{message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
+    assert_eq!(output.status.code(), Some(1));
+}
