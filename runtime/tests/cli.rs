@@ -378,6 +378,44 @@ fn a_missing_or_foreign_onnx_runtime_is_a_fall_back_or_an_error() {
 }
 
 #[test]
+fn an_old_onnx_runtime_is_named_with_its_version() {
+    let (directory, _) = talk();
+    let source = "static const char *version(void) { return \"1.10.0\"; }\n\
+        static const void *api(unsigned number) { return 0; }\n\
+        static struct { const void *(*get)(unsigned); const char *(*name)(void); } base = {api, version};\n\
+        const void *OrtGetApiBase(void) { return &base; }\n";
+    fs::write(directory.path().join("old.c"), source).unwrap();
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o", "old.so", "old.c"])
+        .current_dir(directory.path())
+        .status()
+        .unwrap();
+    assert!(compiled.success());
+    let library = directory.path().join("old.so");
+    let run = |engine: &str| {
+        let mut command = sori(&[
+            "-v",
+            "transcribe",
+            "--model",
+            TONE,
+            "--engine",
+            engine,
+            "talk.wav",
+        ]);
+        command
+            .env("ORT_DYLIB_PATH", &library)
+            .current_dir(directory.path())
+            .output()
+            .unwrap()
+    };
+    let ort = run("ort");
+    let expected = format!("{}: version 1.10.0 is too old", library.display());
+    assert!(stderr(&ort).contains(&expected), "{}", stderr(&ort));
+    assert_eq!(ort.status.code(), Some(1));
+    assert_eq!(stdout(&run("auto")), "one going\ntwo\n");
+}
+
+#[test]
 fn verbose_says_which_engine_and_why() {
     let (directory, _) = talk();
     let output = transcribe(&["-v", "--engine", "auto", "talk.wav"], directory.path());

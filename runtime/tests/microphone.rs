@@ -91,6 +91,14 @@ impl Drop for Rerun {
     }
 }
 
+/// A sound server that was idle may take 2 s to wake.
+fn wait_for_sound(microphone: &mut Microphone) {
+    let count = microphone
+        .read(&mut Vec::new(), Duration::from_secs(10))
+        .unwrap();
+    assert!(count > 0, "nothing comes from the microphone");
+}
+
 fn write_tone(path: &Path, hertz: f32, seconds: f32) {
     let spec = hound::WavSpec {
         channels: 1,
@@ -112,15 +120,21 @@ fn hears_a_tone_in_real_time() {
     if is_child() {
         let mut microphone = Microphone::open(None).unwrap();
         let mut resampler = Resampler::new(microphone.sample_rate()).unwrap();
-        println!("> ready");
         let (mut heard, mut samples) = (Vec::new(), Vec::new());
+        wait_for_sound(&mut microphone);
+        println!("> ready");
         let start = Instant::now();
         while start.elapsed().as_secs_f64() < SECONDS {
             heard.clear();
-            microphone.read(&mut heard, Duration::from_millis(100)).unwrap();
+            microphone
+                .read(&mut heard, Duration::from_millis(100))
+                .unwrap();
             resampler.accept(&heard, &mut samples);
         }
-        let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        let bytes: Vec<u8> = samples
+            .iter()
+            .flat_map(|sample| sample.to_le_bytes())
+            .collect();
         fs::write(env::var_os(CHILD_OUTPUT).unwrap(), bytes).unwrap();
         println!("> {}", microphone.lost().as_millis());
         return;
@@ -146,20 +160,35 @@ fn hears_a_tone_in_real_time() {
         .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
         .collect();
     let seconds = heard.len() as f64 / 16_000.0;
-    assert!((seconds - SECONDS).abs() < 0.5, "{seconds} s heard in {SECONDS} s");
+    assert!(
+        (seconds - SECONDS).abs() < 0.5,
+        "{seconds} s heard in {SECONDS} s"
+    );
 
     // 10 ms pieces that are loud: the tone, whole and in one place.
     let loud = |piece: &[f32]| piece.iter().map(|x| x * x).sum::<f32>() / 160.0 > 0.06;
     let pieces: Vec<&[f32]> = heard.chunks(160).collect();
-    let first = pieces.iter().position(|piece| loud(piece)).expect("no tone was heard");
+    let first = pieces
+        .iter()
+        .position(|piece| loud(piece))
+        .expect("no tone was heard");
     let last = pieces.iter().rposition(|piece| loud(piece)).unwrap();
     let length = (last - first + 1) as f64 / 100.0;
-    assert!((length - 2.0).abs() < 0.2, "the tone of 2 s took {length} s");
+    assert!(
+        (length - 2.0).abs() < 0.2,
+        "the tone of 2 s took {length} s"
+    );
     let count = pieces.iter().filter(|piece| loud(piece)).count();
-    assert!(count >= 190, "only {count} of 200 pieces of 10 ms were heard");
+    assert!(
+        count >= 190,
+        "only {count} of 200 pieces of 10 ms were heard"
+    );
 
     let middle = &heard[(first + 50) * 160..(first + 150) * 160];
-    let crossings = middle.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count();
+    let crossings = middle
+        .windows(2)
+        .filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0)
+        .count();
     assert!((980..=1_020).contains(&crossings), "{crossings} Hz");
 }
 
@@ -168,12 +197,16 @@ fn counts_sound_that_is_not_read_in_time() {
     if is_child() {
         let mut microphone = Microphone::open(None).unwrap();
         let mut samples = Vec::new();
+        wait_for_sound(&mut microphone);
         // The ring holds 4 s.
         thread::sleep(Duration::from_secs(6));
         let lost = microphone.lost().as_secs_f64();
         let count = microphone.read(&mut samples, Duration::ZERO).unwrap();
         assert_eq!(count, samples.len());
-        println!("> {lost} {}", count as f64 / f64::from(microphone.sample_rate()));
+        println!(
+            "> {lost} {}",
+            count as f64 / f64::from(microphone.sample_rate())
+        );
         return;
     }
     let Some((microphone, _turn)) = virtual_microphone() else {
@@ -195,7 +228,9 @@ fn tells_that_the_device_has_gone_and_opens_it_again() {
         let mut microphone = Microphone::open(Some("default")).unwrap();
         let mut samples = Vec::new();
         while samples.len() < 10_000 {
-            microphone.read(&mut samples, Duration::from_secs(1)).unwrap();
+            microphone
+                .read(&mut samples, Duration::from_secs(1))
+                .unwrap();
         }
         println!("> hears");
         let error = loop {
@@ -213,7 +248,9 @@ fn tells_that_the_device_has_gone_and_opens_it_again() {
         }
         samples.clear();
         while samples.len() < 10_000 {
-            microphone.read(&mut samples, Duration::from_secs(1)).unwrap();
+            microphone
+                .read(&mut samples, Duration::from_secs(1))
+                .unwrap();
         }
         println!("> hears");
         return;
@@ -222,8 +259,10 @@ fn tells_that_the_device_has_gone_and_opens_it_again() {
         return;
     };
     let environment = microphone.environment();
-    let mut child =
-        Rerun::start("tells_that_the_device_has_gone_and_opens_it_again", &environment);
+    let mut child = Rerun::start(
+        "tells_that_the_device_has_gone_and_opens_it_again",
+        &environment,
+    );
     assert_eq!(child.hear(), "hears");
     let start = Instant::now();
     microphone.unplug().unwrap();
@@ -259,7 +298,10 @@ fn lists_the_default_device() {
     assert!(rate.parse::<u32>().unwrap() >= 16_000, "{rate} Hz");
     assert!(channels.parse::<u16>().unwrap() >= 1, "{channels} channels");
     let error = child.hear();
-    assert!(error.contains("no microphone is called `no such thing`"), "{error}");
+    assert!(
+        error.contains("no microphone is called `no such thing`"),
+        "{error}"
+    );
     assert!(error.contains("pulse"), "{error}");
     child.end();
 }
@@ -268,14 +310,18 @@ fn lists_the_default_device() {
 fn explains_that_there_is_no_microphone() {
     if is_child() {
         let error = Microphone::open(None).unwrap_err();
-        assert!(matches!(error, AudioError::NoMicrophone { .. }), "{error:?}");
+        assert!(
+            matches!(error, AudioError::NoMicrophone { .. }),
+            "{error:?}"
+        );
         println!("> {error}");
         assert!(devices().unwrap().iter().all(|device| !device.is_default));
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     // Without a card, and with a sound server that does not run.
-    let dead = "</usr/share/alsa/alsa.conf>\npcm.!default { type pulse server \"unix:/nowhere\" }\n";
+    let dead =
+        "</usr/share/alsa/alsa.conf>\npcm.!default { type pulse server \"unix:/nowhere\" }\n";
     for (name, configuration) in [("no card", ""), ("no server", dead)] {
         let path = folder.path().join(name);
         fs::write(&path, configuration).unwrap();
@@ -283,7 +329,10 @@ fn explains_that_there_is_no_microphone() {
         let mut child = Rerun::start("explains_that_there_is_no_microphone", &environment);
         let said = child.hear();
         assert!(said.starts_with("no microphone: "), "{name}: {said}");
-        assert!(said.contains("check that one is connected"), "{name}: {said}");
+        assert!(
+            said.contains("check that one is connected"),
+            "{name}: {said}"
+        );
         child.end();
     }
 }

@@ -97,7 +97,10 @@ fn words_and_times_are_exact_on_both_engines() {
         let tokens = expected(&script);
         let seconds = |frame: usize| frame as f64 * 0.04;
         for (token, expected) in said.tokens.iter().zip(&tokens) {
-            assert!((token.onset - seconds(expected.frames.start)).abs() < 1e-9, "{engine:?}: {token:?}");
+            assert!(
+                (token.onset - seconds(expected.frames.start)).abs() < 1e-9,
+                "{engine:?}: {token:?}"
+            );
         }
         // Words: one; two+s; go+ing.
         for (word, (first, last)) in said.words.iter().zip([(0, 0), (1, 2), (3, 4)]) {

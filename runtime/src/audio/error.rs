@@ -187,7 +187,7 @@ pub enum AudioError {
     },
     /// The microphone was there and has gone: unplugged, or its sound service has stopped. Call
     /// `Microphone::reopen` when it is back.
-    #[error("{device}: lost: {reason}; connect it again")]
+    #[error("{device}: lost: {reason}; connect it again, or restart the sound service")]
     DeviceLost {
         /// The microphone.
         device: String,

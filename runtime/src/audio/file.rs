@@ -99,8 +99,9 @@ impl AudioFile {
 
     /// Decodes what `reader` gives, from standard input for example. `input` names it in errors.
     ///
-    /// The reader is read once from start to end, so an M4A file is understood only when its index
-    /// comes first ("fast start"), and [`duration`](Self::duration) is known for fewer formats.
+    /// The reader is read once from start to end, so an M4A is understood only when its index comes
+    /// first ("fast start"), a CAF not at all, and [`duration`](Self::duration) is known for fewer
+    /// formats.
     ///
     /// # Errors
     ///

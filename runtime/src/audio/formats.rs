@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
+use symphonia::core::audio::Channels;
 use symphonia::core::codecs::CodecParameters;
 use symphonia::core::codecs::audio::well_known as codec;
 use symphonia::core::codecs::audio::{
@@ -104,10 +105,7 @@ fn decode_track(
     track: &Track,
     params: &AudioCodecParameters,
 ) -> Result<DecodedTrack, AudioError> {
-    let channels = params
-        .channels
-        .as_ref()
-        .map_or(0, |channels| channels.count());
+    let channels = params.channels.as_ref().map_or(0, Channels::count);
     if channels > usize::from(MAX_CHANNELS) {
         return Err(AudioError::UnsupportedChannels {
             input: input.to_owned(),
@@ -199,6 +197,9 @@ fn container_error(input: &str, head: &[u8], error: MediaError) -> AudioError {
                 input: input.to_owned(),
                 feature: reason.to_owned(),
             };
+        }
+        MediaError::IoError(error) if is_from_content(&error) && head.starts_with(b"caff") => {
+            "it is cut short (a CAF is read as a file, not from a pipe)".to_owned()
         }
         MediaError::IoError(error) if is_from_content(&error) => {
             "it stops in its header".to_owned()

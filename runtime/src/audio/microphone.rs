@@ -564,3 +564,54 @@ fn quietly<T>(run: impl FnOnce() -> T) -> T {
     }
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(channels: u16, rates: [u32; 2], format: SampleFormat) -> SupportedStreamConfigRange {
+        let [min, max] = rates;
+        SupportedStreamConfigRange::new(channels, min, max, SupportedBufferSize::Unknown, format)
+    }
+
+    fn config(channels: u16, rate: u32, format: SampleFormat) -> SupportedStreamConfig {
+        SupportedStreamConfig::new(channels, rate, SupportedBufferSize::Unknown, format)
+    }
+
+    #[test]
+    fn what_the_device_prefers_is_taken() {
+        // A sound server offers every rate, 16 kHz too, and would convert.
+        let offered = [
+            range(1, [1, 384_000], SampleFormat::F32),
+            range(2, [1, 384_000], SampleFormat::F32),
+        ];
+        let default = config(2, 48_000, SampleFormat::F32);
+        assert_eq!(choose(&offered, Some(&default)), Some(default));
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn a_device_that_works_at_16_khz_is_asked_for_that() {
+        let offered = [
+            range(1, [16_000, 16_000], SampleFormat::I16),
+            range(2, [16_000, 16_000], SampleFormat::I16),
+            range(1, [48_000, 48_000], SampleFormat::I16),
+        ];
+        let default = config(1, 48_000, SampleFormat::I16);
+        let chosen = choose(&offered, Some(&default));
+        assert_eq!(chosen, Some(config(1, 16_000, SampleFormat::I16)));
+    }
+
+    #[test]
+    fn a_default_that_cannot_be_used_is_passed_over() {
+        let offered = [
+            range(2, [2_822_400, 2_822_400], SampleFormat::DsdU8),
+            range(2, [64_000, 384_000], SampleFormat::I32),
+            range(8, [48_000, 48_000], SampleFormat::I16),
+        ];
+        let default = config(2, 384_000, SampleFormat::I32);
+        let chosen = choose(&offered, Some(&default));
+        assert_eq!(chosen, Some(config(2, 192_000, SampleFormat::I32)));
+        assert_eq!(choose(&offered[..1], None), None);
+    }
+}

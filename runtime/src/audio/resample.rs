@@ -61,9 +61,9 @@ impl Resampler {
 
     /// The longest time in seconds that a sample waits inside before the output has its moment.
     ///
-    /// 22.5 ms at 8, 24, 32, 48, 96 and 192 kHz, 30 ms at 22.05 and 44.1 kHz, 0 at 16 kHz. A rate
-    /// that shares no divisor with 16 kHz has to wait for longer blocks, up to 1.5 s for a prime
-    /// number: harmless for a file.
+    /// 22.5 ms at 24, 32, 48, 96 and 192 kHz, 30 ms at 22.05 and 44.1 kHz, 45 ms at 8 kHz, 0 at
+    /// 16 kHz. A rate that shares no divisor with 16 kHz has to wait for longer blocks, up to 1.5 s
+    /// for a prime number: harmless for a file.
     pub fn latency(&self) -> f64 {
         self.filter.as_ref().map_or(0.0, |filter| {
             let block = filter.resampled.len();

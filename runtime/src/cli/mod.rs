@@ -1,6 +1,9 @@
 //! The command line: what is typed to what is done. One file per subcommand.
 
-#![allow(clippy::doc_markdown, reason = "doc comments here are help texts: backticks would be printed")]
+#![allow(
+    clippy::doc_markdown,
+    reason = "doc comments here are help texts: backticks would be printed"
+)]
 
 mod bench;
 #[cfg(feature = "microphone")]
