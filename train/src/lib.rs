@@ -1,0 +1,9 @@
+//! Training of Sori's recognisers: a teacher, a streaming student, and the distillation of the
+//! teacher's self-attention maps and CTC spikes into the student.
+//!
+//! The crate needs libtorch; see the repository's README for how to get it.
+
+pub mod front_end;
+pub mod loss;
+pub mod model;
+pub mod torch;

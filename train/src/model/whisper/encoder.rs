@@ -1,0 +1,215 @@
+//! The transformer encoder: two convolutions, sinusoidal positions, pre-norm layers.
+
+use tch::nn::{self, Module};
+use tch::{Kind, Tensor};
+
+use crate::model::attention::HIDDEN;
+use crate::model::mask::real_frames;
+
+/// Width of a head in every Whisper model.
+const HEAD: i64 = 64;
+
+/// What the shapes of the tensors say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Geometry {
+    pub(super) bands: i64,
+    width: i64,
+    inner: i64,
+    layers: i64,
+    positions: i64,
+}
+
+impl Geometry {
+    /// Reads the geometry from the shapes of a file's tensors. All large ones are checked, so that
+    /// the encoder is no larger than the file.
+    pub(super) fn of(shape: impl Fn(&str) -> Option<Vec<i64>>) -> Result<Self, String> {
+        let odd = |name: &str, expected: &str| {
+            let found = shape(name).map_or("none".into(), |shape| format!("{shape:?}"));
+            format!("expected {name} of shape {expected}, found {found}")
+        };
+        let (width, bands) = match shape("conv1.weight").as_deref() {
+            Some([width, bands, 3]) if *width > 0 && width % HEAD == 0 => (*width, *bands),
+            _ => {
+                return Err(odd(
+                    "conv1.weight",
+                    &format!("[a multiple of {HEAD}, bands, 3]"),
+                ));
+            }
+        };
+        let rows = |name: &str| match shape(name).as_deref() {
+            Some([rows, columns]) if *columns == width => Ok(*rows),
+            _ => Err(odd(name, &format!("[any, {width}]"))),
+        };
+        let positions = rows("embed_positions.weight")?;
+        let inner = rows("layers.0.fc1.weight")?;
+        let mut layers = 0;
+        while shape(&format!("layers.{layers}.fc1.weight")).is_some() {
+            for (name, expected) in [
+                ("fc1", inner),
+                ("self_attn.q_proj", width),
+                ("self_attn.out_proj", width),
+            ] {
+                let name = format!("layers.{layers}.{name}.weight");
+                if rows(&name)? != expected {
+                    return Err(odd(&name, &format!("[{expected}, {width}]")));
+                }
+            }
+            layers += 1;
+        }
+        Ok(Self {
+            bands,
+            width,
+            inner,
+            layers,
+            positions,
+        })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Encoder {
+    conv1: nn::Conv1D,
+    conv2: nn::Conv1D,
+    positions: Tensor,
+    layers: Vec<Layer>,
+    norm: nn::LayerNorm,
+}
+
+impl Encoder {
+    pub(super) fn new(path: &nn::Path<'_>, geometry: &Geometry) -> Self {
+        let &Geometry {
+            bands,
+            width,
+            inner,
+            layers,
+            positions,
+        } = geometry;
+        let convolution = |name: &str, inputs, stride| {
+            let config = nn::ConvConfig {
+                padding: 1,
+                stride,
+                ..Default::default()
+            };
+            nn::conv1d(path / name, inputs, width, 3, config)
+        };
+        Self {
+            conv1: convolution("conv1", bands, 1),
+            conv2: convolution("conv2", width, 2),
+            positions: (path / "embed_positions").zeros_no_train("weight", &[positions, width]),
+            layers: (0..layers)
+                .map(|i| Layer::new(&(path / "layers" / i), width, inner))
+                .collect(),
+            norm: nn::layer_norm(path / "layer_norm", vec![width], Default::default()),
+        }
+    }
+
+    pub(super) fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    pub(super) fn max_frames(&self) -> i64 {
+        2 * self.positions.size()[0]
+    }
+
+    /// (B, T, bands) to the output (B, T / 2, width), the map of `layer`, and the lengths at this
+    /// rate. Padding is zero in both and changes nothing.
+    pub(super) fn forward(
+        &self,
+        features: &Tensor,
+        lengths: &[i64],
+        layer: usize,
+    ) -> (Tensor, Tensor, Vec<i64>) {
+        let size = features.size();
+        let device = features.device();
+        let real = real_frames(lengths, size[1], device).unsqueeze(1);
+        let silent = |x: &Tensor| x.masked_fill(&real.logical_not(), 0.0);
+        let x = self
+            .conv1
+            .forward(&silent(&features.transpose(1, 2)))
+            .gelu("none");
+        let x = self.conv2.forward(&silent(&x)).gelu("none").transpose(1, 2);
+
+        let lengths: Vec<_> = lengths.iter().map(|&length| (length + 1) / 2).collect();
+        let frames = x.size()[1];
+        let real = real_frames(&lengths, frames, device);
+        let hidden = real
+            .unsqueeze(1)
+            .logical_and(&real.unsqueeze(2))
+            .logical_not()
+            .unsqueeze(1);
+        let mut x = x + self.positions.narrow(0, 0, frames);
+        let mut wanted = Tensor::new();
+        for (i, each) in self.layers.iter().enumerate() {
+            let (y, map) = each.forward(&x, &hidden);
+            x = y;
+            if i == layer {
+                wanted = map;
+            }
+        }
+        let x = self
+            .norm
+            .forward(&x)
+            .masked_fill(&real.logical_not().unsqueeze(-1), 0.0);
+        (x, wanted, lengths)
+    }
+}
+
+#[derive(Debug)]
+struct Layer {
+    norm_attention: nn::LayerNorm,
+    query: nn::Linear,
+    key: nn::Linear,
+    value: nn::Linear,
+    out: nn::Linear,
+    norm_feed_forward: nn::LayerNorm,
+    linear1: nn::Linear,
+    linear2: nn::Linear,
+}
+
+impl Layer {
+    fn new(path: &nn::Path<'_>, width: i64, inner: i64) -> Self {
+        let attention = path / "self_attn";
+        let linear = |path: nn::Path<'_>, inputs, outputs| {
+            nn::linear(path, inputs, outputs, Default::default())
+        };
+        let unbiased = nn::LinearConfig {
+            bias: false,
+            ..Default::default()
+        };
+        let norm = |name: &str| nn::layer_norm(path / name, vec![width], Default::default());
+        Self {
+            norm_attention: norm("self_attn_layer_norm"),
+            query: linear(&attention / "q_proj", width, width),
+            key: nn::linear(&attention / "k_proj", width, width, unbiased),
+            value: linear(&attention / "v_proj", width, width),
+            out: linear(&attention / "out_proj", width, width),
+            norm_feed_forward: norm("final_layer_norm"),
+            linear1: linear(path / "fc1", width, inner),
+            linear2: linear(path / "fc2", inner, width),
+        }
+    }
+
+    /// (B, T, width) to the same shape and the map (B, heads, T, T).
+    fn forward(&self, x: &Tensor, hidden: &Tensor) -> (Tensor, Tensor) {
+        let normed = self.norm_attention.forward(x);
+        let split = |projection: &nn::Linear| {
+            projection
+                .forward(&normed)
+                .unflatten(2, [-1, HEAD])
+                .transpose(1, 2)
+        };
+        let scores =
+            split(&self.query).matmul(&split(&self.key).transpose(2, 3)) / (HEAD as f64).sqrt();
+        let map = scores
+            .masked_fill(hidden, HIDDEN)
+            .softmax(-1, Kind::Float)
+            .masked_fill(hidden, 0.0);
+        let mixed = map.to_kind(x.kind()).matmul(&split(&self.value));
+        let x = x + self.out.forward(&mixed.transpose(1, 2).flatten(2, 3));
+        let inner = self
+            .linear1
+            .forward(&self.norm_feed_forward.forward(&x))
+            .gelu("none");
+        (x + self.linear2.forward(&inner), map)
+    }
+}

@@ -1,0 +1,107 @@
+// Operators of libtorch that tch does not expose. Every function returns null, or what went wrong as
+// text to be given to `sori_torch_free`: no exception may leave for Rust.
+
+#include <cmath>
+#include <cstring>
+#include <dlfcn.h>
+#include <exception>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
+
+namespace {
+
+template <typename F> char *guarded(F body) noexcept {
+  try {
+    body();
+    return nullptr;
+  } catch (const std::exception &error) {
+    return strdup(error.what());
+  } catch (...) {
+    return strdup("unknown exception in libtorch");
+  }
+}
+
+std::vector<at::Tensor> gather(at::Tensor *const *tensors, size_t count) {
+  std::vector<at::Tensor> list;
+  list.reserve(count);
+  for (size_t i = 0; i < count; ++i)
+    list.push_back(*tensors[i]);
+  return list;
+}
+
+at::DeviceType device_type(bool cuda) { return cuda ? at::kCUDA : at::kCPU; }
+
+} // namespace
+
+extern "C" {
+
+void sori_torch_free(char *message) { free(message); }
+
+// The wheel's CUDA half registers itself when it is opened.
+char *sori_torch_open_cuda() {
+  return guarded([&] {
+    if (!dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL))
+      throw std::runtime_error(dlerror());
+  });
+}
+
+char *sori_torch_autocast_enter(bool cuda) {
+  return guarded([&] {
+    at::autocast::set_autocast_dtype(device_type(cuda), at::kBFloat16);
+    at::autocast::set_autocast_enabled(device_type(cuda), true);
+    at::autocast::increment_nesting();
+  });
+}
+
+char *sori_torch_autocast_leave(bool cuda) {
+  return guarded([&] {
+    at::autocast::set_autocast_enabled(device_type(cuda), false);
+    // The cache holds bf16 copies of weights, which the next step changes.
+    if (at::autocast::decrement_nesting() == 0)
+      at::autocast::clear_cache();
+  });
+}
+
+char *sori_torch_clear_gradients(at::Tensor *const *tensors, size_t count) {
+  return guarded([&] {
+    for (size_t i = 0; i < count; ++i)
+      tensors[i]->mutable_grad().reset();
+  });
+}
+
+char *sori_torch_clip_gradients(at::Tensor *const *gradients, size_t count, double limit,
+                                double *norm) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    auto list = gather(gradients, count);
+    auto total = at::stack(at::_foreach_norm(list)).norm();
+    *norm = total.item<double>();
+    if (std::isfinite(*norm) && *norm > limit)
+      at::_foreach_mul_(list, at::Scalar(limit / *norm));
+  });
+}
+
+char *sori_torch_adamw(at::Tensor *const *parameters, at::Tensor *const *gradients,
+                       at::Tensor *const *means, at::Tensor *const *squares, size_t count,
+                       at::Tensor *step, double rate, double beta1, double beta2,
+                       double weight_decay, double epsilon) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    std::vector<at::Tensor> steps(count, *step);
+    at::_fused_adamw_(gather(parameters, count), gather(gradients, count), gather(means, count),
+                      gather(squares, count), {}, steps, rate, beta1, beta2, weight_decay, epsilon,
+                      /*amsgrad=*/false, /*maximize=*/false);
+  });
+}
+
+char *sori_torch_lerp(at::Tensor *const *targets, at::Tensor *const *sources, size_t count,
+                      double weight) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    at::_foreach_lerp_(gather(targets, count), gather(sources, count), at::Scalar(weight));
+  });
+}
+
+}
