@@ -3,6 +3,7 @@
 //!
 //! The crate needs libtorch; see the repository's README for how to get it.
 
+pub mod data;
 pub mod front_end;
 pub mod loss;
 pub mod model;

@@ -1,0 +1,116 @@
+//! What a training step is given.
+
+use sori::features::LogMel;
+use tch::{Kind, Tensor};
+
+use super::sampler::Position;
+
+/// Utterances that are heard together, padded with zeros to one length.
+#[derive(Debug)]
+pub struct Batch {
+    /// The augmented sound, (B, N), 16 kHz, float32 on the CPU: for teachers with a front-end of
+    /// their own.
+    pub waveforms: Tensor,
+    /// Samples of each utterance.
+    pub samples: Vec<i64>,
+    /// Log-mel features of the same sound, (B, T, 80), partly hidden by SpecAugment: for students.
+    pub features: Tensor,
+    /// The same features with nothing hidden: for teachers with our front-end.
+    pub clean_features: Tensor,
+    /// Log-mel frames of each utterance.
+    pub frames: Vec<i64>,
+    /// The token ids of each transcript, without blanks.
+    pub tokens: Vec<Vec<i64>>,
+    /// Each utterance's name, for reports.
+    pub ids: Vec<String>,
+    /// The normalised transcripts.
+    pub texts: Vec<String>,
+    /// Who speaks, where it is known.
+    pub speakers: Vec<Option<String>>,
+    /// The place after this batch: what a checkpoint saves.
+    pub next: Position,
+}
+
+/// One utterance, ready to be put into a batch.
+pub(super) struct Example {
+    pub(super) samples: Vec<f32>,
+    /// (frames, 80).
+    pub(super) features: Vec<f32>,
+    /// The same, partly hidden; `None` if nothing is.
+    pub(super) masked: Option<Vec<f32>>,
+    pub(super) tokens: Vec<i64>,
+    pub(super) id: String,
+    pub(super) text: String,
+    pub(super) speaker: Option<String>,
+}
+
+impl Batch {
+    /// Puts examples together, each padded to `samples`, and their features to as many frames as
+    /// these give.
+    pub(super) fn collate(examples: Vec<Example>, samples: usize, next: Position) -> Self {
+        let frames = sori::features::frame_count(samples);
+        let features = padded(
+            examples.iter().map(|example| example.features.as_slice()),
+            frames * LogMel::BINS,
+        )
+        .reshape([-1, frames as i64, LogMel::BINS as i64]);
+        let masked = if examples.iter().any(|example| example.masked.is_some()) {
+            let rows = examples
+                .iter()
+                .map(|example| example.masked.as_deref().unwrap_or(&example.features));
+            padded(rows, frames * LogMel::BINS).reshape_as(&features)
+        } else {
+            features.shallow_clone()
+        };
+        let mut batch = Self {
+            waveforms: padded(
+                examples.iter().map(|example| example.samples.as_slice()),
+                samples,
+            ),
+            samples: Vec::new(),
+            features: masked,
+            clean_features: features,
+            frames: Vec::new(),
+            tokens: Vec::new(),
+            ids: Vec::new(),
+            texts: Vec::new(),
+            speakers: Vec::new(),
+            next,
+        };
+        for example in examples {
+            batch.samples.push(example.samples.len() as i64);
+            batch
+                .frames
+                .push((example.features.len() / LogMel::BINS) as i64);
+            batch.tokens.push(example.tokens);
+            batch.ids.push(example.id);
+            batch.texts.push(example.text);
+            batch.speakers.push(example.speaker);
+        }
+        batch
+    }
+
+    /// Number of utterances, B.
+    #[must_use]
+    pub fn utterances(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Seconds of audio, padding not counted.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.samples.iter().sum::<i64>() as f64 / f64::from(LogMel::SAMPLE_RATE)
+    }
+}
+
+/// (rows, `length`), each row followed by zeros.
+fn padded<'a>(rows: impl ExactSizeIterator<Item = &'a [f32]>, length: usize) -> Tensor {
+    let shape = [rows.len() as i64, length as i64];
+    let mut values = vec![0.0_f32; rows.len() * length];
+    for (row, values) in rows.zip(values.chunks_exact_mut(length.max(1))) {
+        values[..row.len()].copy_from_slice(row);
+    }
+    Tensor::from_slice(&values)
+        .reshape(shape)
+        .to_kind(Kind::Float)
+}

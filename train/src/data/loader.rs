@@ -1,0 +1,438 @@
+//! Batches made in the background while the trainer works.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use sori::features::{LogMel, log_mel};
+
+use super::audio;
+use super::augment::{Augmentation, Augmenter};
+use super::batch::{Batch, Example};
+use super::chance::{Hearing, Purpose};
+use super::corpus::Corpus;
+use super::error::{DataError, Strictness, require};
+use super::manifest::{self, Contents, Entry};
+use super::sampler::{BatchPlan, Batching, LeftOut, Position, Sampler, Shard, fits};
+use super::spec_augment::SpecAugment;
+use super::tokenizer::Tokenizer;
+
+/// Broken audio that is told of, one by one.
+const MOST_WARNINGS: u64 = 20;
+
+/// How batches are made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoaderConfig {
+    /// Decides everything that is random. Default: 0.
+    pub seed: u64,
+    /// Threads that read, augment and compute features. What comes out does not depend on it.
+    /// Default: one less than the machine has cores.
+    pub workers: usize,
+    /// Finished batches that may wait for the trainer, for each worker: memory is bounded by
+    /// `workers * (ahead + 1)` batches. Default: 2.
+    pub ahead: usize,
+    /// Passes through the data; `None` for no end. Default: none.
+    pub epochs: Option<u64>,
+    /// How utterances are put together.
+    pub batching: Batching,
+    /// What happens to the sound.
+    pub augmentation: Augmentation,
+    /// What is hidden from the student.
+    pub spec_augment: SpecAugment,
+    /// Transcripts are split into pieces in random ways, see [`Tokenizer::sample`]: the power of
+    /// their probability, 0.1 to 0.5 as a rule. Default: none, the best split.
+    pub subword_alpha: Option<f64>,
+}
+
+impl Default for LoaderConfig {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            workers: thread::available_parallelism()
+                .map_or(1, |cores| cores.get() - 1)
+                .max(1),
+            ahead: 2,
+            epochs: None,
+            batching: Batching::default(),
+            augmentation: Augmentation::default(),
+            spec_augment: SpecAugment::default(),
+            subword_alpha: None,
+        }
+    }
+}
+
+impl LoaderConfig {
+    /// One pass over unchanged utterances.
+    #[must_use]
+    pub fn evaluation() -> Self {
+        Self {
+            epochs: Some(1),
+            augmentation: Augmentation::none(),
+            spec_augment: SpecAugment::none(),
+            ..Self::default()
+        }
+    }
+
+    /// Checks all bounds.
+    ///
+    /// # Errors
+    /// [`DataError::Config`] with the first setting that is out of bounds.
+    pub fn validate(&self) -> Result<(), DataError> {
+        let count =
+            |field, found| require(field, "from 1 to 1024", found, (1..=1024).contains(&found));
+        count("workers", self.workers)?;
+        count("ahead", self.ahead)?;
+        self.augmentation.validate()?;
+        self.batching.validate(&self.augmentation)?;
+        self.spec_augment.validate()?;
+        let alpha = self.subword_alpha;
+        let holds = alpha.is_none_or(|alpha| (0.0..=100.0).contains(&alpha));
+        require("subword_alpha", "from 0 to 100", alpha, holds)
+    }
+}
+
+/// What went wrong while reading, so far; the batches lack these utterances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Broken {
+    /// Hearings of utterances whose audio could not be used.
+    pub utterances: u64,
+    /// Hearings that lack their noise because it could not be read.
+    pub noises: u64,
+}
+
+/// How long the trainer waited for batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waiting {
+    /// Time spent waiting in [`Loader::next`].
+    pub waited: Duration,
+    /// Time since the first batch was asked for.
+    pub elapsed: Duration,
+}
+
+impl Waiting {
+    /// The share of time that the trainer waited, from 0 to 1.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        if self.elapsed.is_zero() {
+            return 0.0;
+        }
+        self.waited.as_secs_f64() / self.elapsed.as_secs_f64()
+    }
+}
+
+/// Gives batches, made by threads in the background in bounded memory.
+///
+/// The batches and their order depend on the seed, the data and the settings only: not on the number
+/// of threads, nor on time. A loader that starts at a batch's [`next`](Batch::next) position gives
+/// exactly the batches that would have followed.
+///
+/// As an iterator it gives an error where the data cannot be used, and then ends. Dropping it stops
+/// the threads.
+#[derive(Debug)]
+pub struct Loader {
+    /// By worker; batch `i` comes from worker `i % workers`.
+    batches: Vec<Receiver<Made>>,
+    turn: usize,
+    threads: Vec<JoinHandle<()>>,
+    position: Position,
+    left_out: LeftOut,
+    counters: Arc<Counters>,
+    first_asked: Option<Instant>,
+    waited: Duration,
+}
+
+/// A batch, or only the place after it if none of its utterances could be read.
+type Made = Result<(Position, Option<Batch>), DataError>;
+
+#[derive(Debug, Default)]
+struct Counters {
+    utterances: AtomicU64,
+    noises: AtomicU64,
+}
+
+impl Loader {
+    /// Starts to make batches of `corpus` from `position` on.
+    ///
+    /// # Errors
+    /// [`DataError`] if a setting is out of bounds, a noise manifest cannot be read, nothing in the
+    /// corpus can be used, or `position` was saved with other data or settings.
+    pub fn start(
+        corpus: &Corpus,
+        tokenizer: Arc<Tokenizer>,
+        config: &LoaderConfig,
+        strictness: Strictness,
+        shard: Shard,
+        position: Position,
+    ) -> Result<Self, DataError> {
+        config.validate()?;
+        let holds = config.subword_alpha.is_none() || tokenizer.can_sample();
+        require(
+            "subword_alpha",
+            "none, as the tokenizer is not of unigrams",
+            config.subword_alpha,
+            holds,
+        )?;
+        let mut sampler = Sampler::new(
+            corpus,
+            &tokenizer,
+            config.seed,
+            &config.batching,
+            &config.augmentation,
+            shard,
+            position,
+        )?;
+        let noises = read_noises(&config.augmentation.noise.manifests, strictness)?;
+        let left_out = sampler.left_out();
+        let counters = Arc::new(Counters::default());
+
+        let mut threads = Vec::new();
+        let mut batches = Vec::new();
+        let mut plans = Vec::new();
+        let augmentation = Arc::new(config.augmentation.clone());
+        for tokenizer in std::iter::repeat_n(tokenizer, config.workers) {
+            let (plan_sender, plan_receiver) = sync_channel(config.ahead);
+            let (batch_sender, batch_receiver) = sync_channel(config.ahead);
+            plans.push(plan_sender);
+            batches.push(batch_receiver);
+            let entries = corpus.entries();
+            let worker = Worker {
+                entries: entries.clone(),
+                tokenizer,
+                augmenter: Augmenter::new(augmentation.clone(), noises.clone(), entries.clone()),
+                spec_augment: config.spec_augment.clone(),
+                subword_alpha: config.subword_alpha,
+                strictness,
+                counters: counters.clone(),
+            };
+            threads.push(thread::spawn(move || {
+                worker.run(&plan_receiver, &batch_sender);
+            }));
+        }
+        let epochs = config.epochs;
+        threads.push(thread::spawn(move || plan(&mut sampler, epochs, &plans)));
+        Ok(Self {
+            batches,
+            turn: 0,
+            threads,
+            position,
+            left_out,
+            counters,
+            first_asked: None,
+            waited: Duration::ZERO,
+        })
+    }
+
+    /// The place after the last batch that was given: what a checkpoint saves.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Utterances that are never heard.
+    #[must_use]
+    pub fn left_out(&self) -> LeftOut {
+        self.left_out
+    }
+
+    /// What could not be read so far.
+    #[must_use]
+    pub fn broken(&self) -> Broken {
+        Broken {
+            utterances: self.counters.utterances.load(Ordering::Relaxed),
+            noises: self.counters.noises.load(Ordering::Relaxed),
+        }
+    }
+
+    /// How long the trainer waited so far.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        Waiting {
+            waited: self.waited,
+            elapsed: self
+                .first_asked
+                .map_or(Duration::ZERO, |start| start.elapsed()),
+        }
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Result<Batch, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let asked = Instant::now();
+        self.first_asked.get_or_insert(asked);
+        let next = self.receive();
+        self.waited += asked.elapsed();
+        next
+    }
+}
+
+impl Loader {
+    fn receive(&mut self) -> Option<Result<Batch, DataError>> {
+        loop {
+            let Some(Ok(made)) = self.batches.get(self.turn).map(Receiver::recv) else {
+                self.stop();
+                return None;
+            };
+            self.turn = (self.turn + 1) % self.batches.len();
+            match made {
+                Ok((next, Some(batch))) => {
+                    self.position = next;
+                    return Some(Ok(batch));
+                }
+                // A whole epoch has gone by: the audio is not there.
+                Ok((next, None)) if next.epoch > self.position.epoch + 1 => {
+                    self.stop();
+                    let utterances = self.broken().utterances;
+                    return Some(Err(DataError::Nothing {
+                        what: format!("epoch {}", self.position.epoch + 1),
+                        reason: format!("{utterances} utterances could not be read"),
+                    }));
+                }
+                Ok((_, None)) => {}
+                Err(error) => {
+                    self.stop();
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+
+    /// Ends the threads. A panic in one of them goes on here.
+    fn stop(&mut self) {
+        // Without receivers nobody has anything to send.
+        self.batches.clear();
+        for thread in self.threads.drain(..) {
+            if let Err(panic) = thread.join()
+                && !thread::panicking()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn read_noises(manifests: &[PathBuf], strictness: Strictness) -> Result<Arc<[Entry]>, DataError> {
+    let mut noises = Vec::new();
+    for manifest in manifests {
+        noises.extend(manifest::read(manifest, Contents::Noise, strictness)?.0);
+    }
+    Ok(noises.into())
+}
+
+type PlanSender = SyncSender<Result<BatchPlan, DataError>>;
+type PlanReceiver = Receiver<Result<BatchPlan, DataError>>;
+
+/// Hands the plans out in turn, until the last epoch has ended or nobody takes them any more.
+fn plan(sampler: &mut Sampler, epochs: Option<u64>, workers: &[PlanSender]) {
+    for worker in workers.iter().cycle() {
+        let plan = sampler.next_batch();
+        let failed = plan.is_err();
+        // The position after a batch is still in the batch's epoch.
+        if let (Ok(plan), Some(epochs)) = (&plan, epochs)
+            && plan.next.epoch >= epochs
+        {
+            return;
+        }
+        if worker.send(plan).is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// A thread that makes batches.
+struct Worker {
+    entries: Arc<[Entry]>,
+    tokenizer: Arc<Tokenizer>,
+    augmenter: Augmenter,
+    spec_augment: SpecAugment,
+    subword_alpha: Option<f64>,
+    strictness: Strictness,
+    counters: Arc<Counters>,
+}
+
+impl Worker {
+    fn run(mut self, plans: &PlanReceiver, batches: &SyncSender<Made>) {
+        for plan in plans {
+            let made = plan.and_then(|plan| self.batch(&plan));
+            let failed = made.is_err();
+            if batches.send(made).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    fn batch(&mut self, plan: &BatchPlan) -> Result<(Position, Option<Batch>), DataError> {
+        let mut examples = Vec::with_capacity(plan.hearings.len());
+        for &hearing in &plan.hearings {
+            match self.example(hearing) {
+                Ok(example) => examples.push(example),
+                Err(error) => pass_over(self.strictness, &self.counters.utterances, error)?,
+            }
+        }
+        let batch =
+            (!examples.is_empty()).then(|| Batch::collate(examples, plan.samples, plan.next));
+        Ok((plan.next, batch))
+    }
+
+    fn example(&mut self, hearing: Hearing) -> Result<Example, DataError> {
+        let entry = &self.entries[hearing.utterance as usize];
+        let (strictness, noises) = (self.strictness, &self.counters.noises);
+        let samples = self
+            .augmenter
+            .apply(audio::read(entry)?, hearing, &mut |error| {
+                pass_over(strictness, noises, error)
+            })?;
+        let features = log_mel(&samples);
+        let masked = (!self.spec_augment.is_none()).then(|| {
+            let mut masked = features.clone();
+            self.spec_augment.apply(&mut masked, LogMel::BINS, hearing);
+            masked
+        });
+        Ok(Example {
+            tokens: self.tokens(&entry.text, samples.len(), hearing)?,
+            samples,
+            features,
+            masked,
+            id: entry.id(),
+            text: entry.text.clone(),
+            speaker: entry.speaker.clone(),
+        })
+    }
+
+    fn tokens(&self, text: &str, samples: usize, hearing: Hearing) -> Result<Vec<i64>, DataError> {
+        if let Some(alpha) = self.subword_alpha {
+            let mut rng = hearing.rng(Purpose::Pieces);
+            let tokens = self.tokenizer.sample(text, alpha, &mut rng)?;
+            // A random split may have more pieces than there is time for.
+            if fits(&tokens, samples) {
+                return Ok(tokens);
+            }
+        }
+        self.tokenizer.encode(text)
+    }
+}
+
+/// Tells of broken audio and counts it, or fails.
+fn pass_over(strictness: Strictness, count: &AtomicU64, error: DataError) -> Result<(), DataError> {
+    if strictness == Strictness::Strict || !matches!(error, DataError::Audio { .. }) {
+        return Err(error);
+    }
+    match count.fetch_add(1, Ordering::Relaxed) + 1 {
+        0..MOST_WARNINGS => log::warn!("skipped: {error}"),
+        MOST_WARNINGS => log::warn!("skipped: {error}; more are counted only"),
+        _ => {}
+    }
+    Ok(())
+}

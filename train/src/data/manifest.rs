@@ -1,0 +1,298 @@
+//! Manifests: which audio there is, and what is said in it.
+//!
+//! A manifest is a text file of one JSON object a line, as NVIDIA NeMo has them:
+//!
+//! ```json
+//! {"audio_filepath": "audio/84-121550-0000.flac", "duration": 9.25, "text": "he'd gone", "speaker": "84"}
+//! ```
+//!
+//! | key | |
+//! |---|---|
+//! | `audio_filepath` | relative to the manifest's folder, or absolute |
+//! | `duration` | seconds |
+//! | `text` | the transcript, spelled by the rules of [`text`]; may be empty where nobody speaks; noise needs none |
+//! | `speaker` | optional, a string or a number |
+//! | `offset` | optional, seconds of the audio before the utterance |
+//!
+//! Other keys are ignored.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{DataError, LineFault, Strictness};
+use super::text;
+
+/// Most bytes of a line.
+const LINE_LIMIT: usize = 1 << 20;
+
+/// Most seconds of a duration or an offset.
+const MOST_SECONDS: f64 = 1e6;
+
+/// Bad lines of one manifest that are told of, one by one.
+const MOST_WARNINGS: usize = 10;
+
+/// A line of a manifest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The manifest's path.
+    pub manifest: Arc<Path>,
+    /// The line's number in the manifest, from 1.
+    pub line: usize,
+    /// The audio, as the manifest writes it.
+    pub audio: String,
+    /// Seconds of the audio before the utterance.
+    pub offset: f64,
+    /// Seconds of the utterance.
+    pub duration: f64,
+    /// What is said, normalised; empty for noise.
+    pub text: String,
+    /// Who says it.
+    pub speaker: Option<String>,
+}
+
+impl Entry {
+    /// The audio file's path.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        match self.manifest.parent() {
+            Some(folder) => folder.join(&self.audio),
+            None => PathBuf::from(&self.audio),
+        }
+    }
+
+    /// A name for reports: the audio's path in the manifest, and the offset where there is one.
+    #[must_use]
+    pub fn id(&self) -> String {
+        if self.offset > 0.0 {
+            format!("{}@{}", self.audio, self.offset)
+        } else {
+            self.audio.clone()
+        }
+    }
+}
+
+/// What a manifest is a list of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contents {
+    /// Speech with transcripts.
+    Speech,
+    /// Sound; transcripts are ignored.
+    Noise,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    audio_filepath: String,
+    duration: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    speaker: Option<Speaker>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    offset: Option<f64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Speaker {
+    Name(String),
+    Number(i64),
+}
+
+/// Reads a manifest line by line, in memory for one line.
+///
+/// A bad line is an error that names it; the lines after it can still be read.
+#[derive(Debug)]
+pub struct Reader<R> {
+    path: Arc<Path>,
+    contents: Contents,
+    input: Option<R>,
+    line: usize,
+    buffer: Vec<u8>,
+}
+
+impl Reader<BufReader<File>> {
+    /// Opens the manifest at `path`.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    pub fn open(path: &Path, contents: Contents) -> Result<Self, DataError> {
+        let file = File::open(path).map_err(|reason| DataError::Io {
+            path: path.into(),
+            reason,
+        })?;
+        Ok(Self::new(BufReader::new(file), path, contents))
+    }
+}
+
+impl<R: BufRead> Reader<R> {
+    /// Reads a manifest from `input`; `path` is its name in errors, and its folder the audio's.
+    pub fn new(input: R, path: &Path, contents: Contents) -> Self {
+        Self {
+            path: path.into(),
+            contents,
+            input: Some(input),
+            line: 0,
+            buffer: Vec::new(),
+        }
+    }
+
+    fn entry(&self) -> Result<Entry, LineFault> {
+        let line: Line = serde_json::from_slice(&self.buffer).map_err(LineFault::Json)?;
+        let offset = line.offset.unwrap_or(0.0);
+        if !(line.duration > 0.0 && line.duration <= MOST_SECONDS) {
+            return Err(LineFault::Seconds {
+                key: "duration",
+                expected: "above 0 and at most 1000000",
+                found: line.duration,
+            });
+        }
+        if !(0.0..=MOST_SECONDS).contains(&offset) {
+            return Err(LineFault::Seconds {
+                key: "offset",
+                expected: "from 0 to 1000000",
+                found: offset,
+            });
+        }
+        let text = match self.contents {
+            Contents::Speech => text::normalise(&line.text.ok_or(LineFault::NoText)?)?,
+            Contents::Noise => String::new(),
+        };
+        Ok(Entry {
+            manifest: self.path.clone(),
+            line: self.line,
+            audio: line.audio_filepath,
+            offset,
+            duration: line.duration,
+            text,
+            speaker: line.speaker.map(|speaker| match speaker {
+                Speaker::Name(name) => name,
+                Speaker::Number(number) => number.to_string(),
+            }),
+        })
+    }
+}
+
+impl<R: BufRead> Iterator for Reader<R> {
+    type Item = Result<Entry, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match read_line(self.input.as_mut()?, &mut self.buffer) {
+                Ok(None) => {
+                    self.input = None;
+                    return None;
+                }
+                Ok(Some(whole)) => {
+                    self.line += 1;
+                    if whole && self.buffer.trim_ascii().is_empty() {
+                        continue;
+                    }
+                    let entry = if whole {
+                        self.entry()
+                    } else {
+                        Err(LineFault::TooLong { limit: LINE_LIMIT })
+                    };
+                    return Some(entry.map_err(|reason| DataError::Line {
+                        path: self.path.to_path_buf(),
+                        line: self.line,
+                        reason,
+                    }));
+                }
+                Err(reason) => {
+                    self.input = None;
+                    return Some(Err(DataError::Io {
+                        path: self.path.to_path_buf(),
+                        reason,
+                    }));
+                }
+            }
+        }
+    }
+}
+
+/// Reads the next line into `buffer`: `None` at the end, `Some(false)` if the line is longer than
+/// [`LINE_LIMIT`], of which the rest is passed over.
+fn read_line(input: &mut impl BufRead, buffer: &mut Vec<u8>) -> io::Result<Option<bool>> {
+    buffer.clear();
+    let mut any = false;
+    let mut whole = true;
+    loop {
+        let available = match input.fill_buf() {
+            Ok(available) => available,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if available.is_empty() {
+            return Ok(any.then_some(whole));
+        }
+        any = true;
+        let end = available.iter().position(|&byte| byte == b'\n');
+        let piece = &available[..end.unwrap_or(available.len())];
+        whole = whole && buffer.len() + piece.len() <= LINE_LIMIT;
+        if whole {
+            buffer.extend_from_slice(piece);
+        }
+        let used = piece.len() + usize::from(end.is_some());
+        input.consume(used);
+        if end.is_some() {
+            return Ok(Some(whole));
+        }
+    }
+}
+
+/// Reads a whole manifest. Bad lines are an error, or are told of, skipped and counted: the second
+/// value is their number.
+///
+/// # Errors
+/// [`DataError::Io`]; with [`Strictness::Strict`] also [`DataError::Line`].
+pub fn read(
+    path: &Path,
+    contents: Contents,
+    strictness: Strictness,
+) -> Result<(Vec<Entry>, usize), DataError> {
+    let mut entries = Vec::new();
+    let mut skipped = 0;
+    for entry in Reader::open(path, contents)? {
+        match entry {
+            Ok(entry) => entries.push(entry),
+            Err(error @ DataError::Line { .. }) if strictness == Strictness::Lenient => {
+                skipped += 1;
+                if skipped <= MOST_WARNINGS {
+                    log::warn!("skipped: {error}");
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if skipped > MOST_WARNINGS {
+        log::warn!("{}: {skipped} bad lines skipped in all", path.display());
+    }
+    Ok((entries, skipped))
+}
+
+/// Writes one line of a manifest. `audio` is relative to the manifest's folder, or absolute.
+///
+/// # Errors
+/// What `out` fails with.
+pub fn write_line(
+    out: &mut impl Write,
+    audio: &str,
+    duration: f64,
+    text: &str,
+    speaker: Option<&str>,
+) -> io::Result<()> {
+    let line = Line {
+        audio_filepath: audio.to_owned(),
+        duration,
+        text: Some(text.to_owned()),
+        speaker: speaker.map(|name| Speaker::Name(name.to_owned())),
+        offset: None,
+    };
+    serde_json::to_writer(&mut *out, &line)?;
+    out.write_all(b"\n")
+}
