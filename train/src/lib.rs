@@ -3,8 +3,11 @@
 //!
 //! The crate needs libtorch; see the repository's README for how to get it.
 
+pub mod config;
 pub mod data;
+pub mod evaluate;
 pub mod front_end;
 pub mod loss;
 pub mod model;
 pub mod torch;
+pub mod trainer;

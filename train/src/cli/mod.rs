@@ -1,0 +1,8 @@
+//! The subcommands, a file each.
+
+mod device;
+pub(crate) mod evaluate;
+pub(crate) mod plot;
+pub(crate) mod prepare;
+pub(crate) mod tokenizer;
+pub(crate) mod train;

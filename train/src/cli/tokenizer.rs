@@ -1,0 +1,65 @@
+//! `sori-train tokenizer`: the pieces of words that a model writes.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use sori_train::data::{Corpus, Source, Strictness, Tokenizer, TokenizerKind};
+
+/// Find the pieces of words that a model will write, from the transcripts of manifests.
+#[derive(Args)]
+pub(crate) struct TrainTokenizer {
+    /// Manifests of the training text.
+    #[arg(required = true, value_name = "MANIFEST")]
+    manifests: Vec<PathBuf>,
+    /// Number of pieces; the model has one output more, the blank.
+    #[arg(long, default_value_t = 256)]
+    pieces: usize,
+    /// How pieces are found.
+    #[arg(long, value_enum, default_value_t = Kind::Unigram)]
+    kind: Kind,
+    /// The folder to write tokens.txt and tokenizer.json to.
+    #[arg(short, long, value_name = "DIR")]
+    out: PathBuf,
+    /// Stop at a bad line instead of skipping it.
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    Unigram,
+    Bpe,
+}
+
+pub(crate) fn run(arguments: TrainTokenizer) -> anyhow::Result<()> {
+    let strictness = if arguments.strict {
+        Strictness::Strict
+    } else {
+        Strictness::Lenient
+    };
+    let sources: Vec<Source> = arguments.manifests.into_iter().map(Source::once).collect();
+    let corpus = Corpus::read(&sources, strictness)?;
+    let kind = match arguments.kind {
+        Kind::Unigram => TokenizerKind::Unigram,
+        Kind::Bpe => TokenizerKind::Bpe,
+    };
+    let texts = || corpus.entries().iter().map(|entry| entry.text.as_str());
+    let tokenizer = Tokenizer::train(texts(), kind, arguments.pieces)?;
+    tokenizer.save(&arguments.out)?;
+
+    let (mut words, mut tokens) = (0, 0);
+    for text in texts() {
+        words += text.split_whitespace().count();
+        tokens += tokenizer.encode(text)?.len();
+    }
+    writeln!(
+        io::stdout(),
+        "{} pieces from {} utterances; {:.2} a word; {} lines skipped",
+        tokenizer.pieces().len(),
+        corpus.entries().len(),
+        tokens as f64 / words.max(1) as f64,
+        corpus.bad_lines()
+    )?;
+    Ok(())
+}

@@ -1,0 +1,396 @@
+//! The recipe as a whole, and its smaller tables.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{RecipeError, require};
+use super::model::ModelRecipe;
+use super::optimiser::Optimiser;
+use super::stage::Stage;
+use crate::data::{Augmentation, Batching, LoaderConfig, Source, SpecAugment, Strictness};
+use crate::model::{Context, TeacherSource};
+
+/// Milliseconds of an output frame.
+pub const FRAME_MS: u32 = 40;
+
+/// All that a training run depends on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The recipe's name: of the run's folder and in the trained model. Default: the file's.
+    pub name: String,
+    /// What all random numbers start from. Default: 1.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// The precision of matrix products and convolutions. Default: `"fp32"`.
+    #[serde(default)]
+    pub precision: Precision,
+    /// Decay of the running average of the weights, per step; 0 for none. Default: 0.999.
+    #[serde(default = "ema_decay")]
+    pub ema_decay: f64,
+    /// Whom it learns from, if there is a teacher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<TeacherRecipe>,
+    /// The model to train.
+    #[serde(default)]
+    pub model: ModelRecipe,
+    /// What it hears.
+    pub data: DataRecipe,
+    /// What its attention may see.
+    #[serde(default)]
+    pub contexts: Contexts,
+    /// How it is moved.
+    #[serde(default)]
+    pub optimiser: Optimiser,
+    /// When its state is written.
+    #[serde(default)]
+    pub checkpoints: Checkpoints,
+    /// When its losses are measured on other data.
+    #[serde(default)]
+    pub evaluation: Evaluation,
+    /// When figures are written.
+    #[serde(default)]
+    pub metrics: Metrics,
+    /// What is minimised, in this order.
+    #[serde(rename = "stage")]
+    pub stages: Vec<Stage>,
+}
+
+/// The precision of training. Weights and the optimiser's state are always f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits everywhere.
+    #[default]
+    Fp32,
+    /// bfloat16 where torch's autocast holds it to be safe.
+    Bf16,
+}
+
+/// `[teacher]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TeacherRecipe {
+    /// Its kind and file, as [`TeacherSource`] reads them: `"nemo:large.nemo"`.
+    pub source: String,
+    /// The layer whose attention map it gives, from 0, where it offers a choice. Default: the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<usize>,
+}
+
+/// `[data]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataRecipe {
+    /// The folder of the tokenizer.
+    pub tokenizer: PathBuf,
+    /// The speech to train on: `[{ manifest = "a.jsonl", share = 0.5 }, ...]`.
+    pub train: Vec<Source>,
+    /// Fail at bad lines and broken audio, instead of leaving them out. Default: no.
+    #[serde(default)]
+    pub strict: bool,
+    /// Threads that read, augment and compute features ([`LoaderConfig::workers`]). Default: one
+    /// less than the machine has cores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<usize>,
+    /// Transcripts are split into pieces in random ways ([`LoaderConfig::subword_alpha`]). Default:
+    /// no, always the best split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subword_alpha: Option<f64>,
+    /// How utterances are put together.
+    #[serde(default)]
+    pub batching: Batching,
+    /// What happens to the sound that teacher and student hear.
+    #[serde(default)]
+    pub augmentation: Augmentation,
+    /// What is hidden from the student.
+    #[serde(default)]
+    pub spec_augment: SpecAugment,
+}
+
+/// `[contexts]`: attention during training. A chunk size is drawn for every batch, so that one model
+/// serves several latencies.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Contexts {
+    /// Chunk sizes to draw from, milliseconds in steps of 40 or `"full"`, each as likely as the
+    /// others. Default: `[160, 320, 640, "full"]`.
+    pub chunks_ms: Vec<Chunk>,
+    /// Left context of a chunk, in milliseconds in steps of 40. Default: 2560.
+    pub left_ms: u32,
+}
+
+/// A chunk of attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "toml::Value", into = "toml::Value")]
+pub enum Chunk {
+    /// So many milliseconds.
+    Ms(u32),
+    /// The whole utterance.
+    Full,
+}
+
+/// `[checkpoints]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Checkpoints {
+    /// Steps from one to the next. Default: 1000.
+    pub every_steps: u64,
+    /// How many of the newest are kept. Default: 3.
+    pub keep: usize,
+    /// How many of the last stage's newest are averaged for the trained model. Default: 1.
+    pub average_last: usize,
+}
+
+/// `[evaluation]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Evaluation {
+    /// Manifests of speech that is not trained on. Default: none, so that nothing is measured.
+    pub manifests: Vec<PathBuf>,
+    /// Steps from one measurement to the next. Default: 1000.
+    pub every_steps: u64,
+}
+
+/// `[metrics]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Steps from one line of `metrics.jsonl` to the next. Default: 50.
+    pub every_steps: u64,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn ema_decay() -> f64 {
+    0.999
+}
+
+impl Default for Contexts {
+    fn default() -> Self {
+        Self {
+            chunks_ms: vec![Chunk::Ms(160), Chunk::Ms(320), Chunk::Ms(640), Chunk::Full],
+            left_ms: 2560,
+        }
+    }
+}
+
+impl Default for Checkpoints {
+    fn default() -> Self {
+        Self {
+            every_steps: 1000,
+            keep: 3,
+            average_last: 1,
+        }
+    }
+}
+
+impl Default for Evaluation {
+    fn default() -> Self {
+        Self {
+            manifests: Vec::new(),
+            every_steps: 1000,
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { every_steps: 50 }
+    }
+}
+
+impl TryFrom<toml::Value> for Chunk {
+    type Error = String;
+
+    fn try_from(value: toml::Value) -> Result<Self, String> {
+        match &value {
+            toml::Value::Integer(ms) => u32::try_from(*ms).map(Self::Ms).ok(),
+            toml::Value::String(text) if text == "full" => Some(Self::Full),
+            _ => None,
+        }
+        .ok_or_else(|| format!("expected milliseconds or \"full\", found {value}"))
+    }
+}
+
+impl From<Chunk> for toml::Value {
+    fn from(chunk: Chunk) -> Self {
+        match chunk {
+            Chunk::Ms(ms) => Self::Integer(ms.into()),
+            Chunk::Full => Self::String("full".into()),
+        }
+    }
+}
+
+impl Contexts {
+    /// What attention may see with each of the chunk sizes.
+    #[must_use]
+    pub fn contexts(&self) -> Vec<Context> {
+        let frames = |ms: u32| i64::from(ms / FRAME_MS);
+        let left = frames(self.left_ms);
+        self.chunks_ms
+            .iter()
+            .map(|chunk| match chunk {
+                Chunk::Full => Context::Full,
+                Chunk::Ms(ms) => Context::Chunked {
+                    chunk: frames(*ms),
+                    left,
+                },
+            })
+            .collect()
+    }
+
+    fn validate(&self) -> Result<(), RecipeError> {
+        let chunks = self.chunks_ms.len();
+        require(
+            "contexts.chunks_ms",
+            "at least one chunk size",
+            chunks,
+            chunks >= 1,
+        )?;
+        let whole = |ms: u32| ms.is_multiple_of(FRAME_MS) && ms <= 3_600_000;
+        for chunk in &self.chunks_ms {
+            if let Chunk::Ms(ms) = *chunk {
+                let expected = format!("a multiple of {FRAME_MS} ms above 0");
+                require("contexts.chunks_ms", expected, ms, ms > 0 && whole(ms))?;
+            }
+        }
+        let expected = format!("a multiple of {FRAME_MS} ms");
+        require(
+            "contexts.left_ms",
+            expected,
+            self.left_ms,
+            whole(self.left_ms),
+        )
+    }
+}
+
+impl DataRecipe {
+    /// How batches for training are made.
+    #[must_use]
+    pub fn loader(&self, seed: u64) -> LoaderConfig {
+        let defaults = LoaderConfig::default();
+        LoaderConfig {
+            seed,
+            workers: self.workers.unwrap_or(defaults.workers),
+            batching: self.batching.clone(),
+            augmentation: self.augmentation.clone(),
+            spec_augment: self.spec_augment.clone(),
+            subword_alpha: self.subword_alpha,
+            ..defaults
+        }
+    }
+
+    /// What to do about bad lines and broken audio.
+    #[must_use]
+    pub fn strictness(&self) -> Strictness {
+        if self.strict {
+            Strictness::Strict
+        } else {
+            Strictness::Lenient
+        }
+    }
+}
+
+impl Recipe {
+    /// Checks everything that can be checked without the data and the teacher.
+    ///
+    /// # Errors
+    /// Names the first value that is out of bounds.
+    pub fn validate(&self) -> Result<(), RecipeError> {
+        let named = !self.name.is_empty() && !self.name.contains(['/', '\\']);
+        require(
+            "name",
+            "a name without slashes",
+            format!("{:?}", self.name),
+            named,
+        )?;
+        // TOML has no larger numbers.
+        let most = i64::MAX as u64;
+        require(
+            "seed",
+            format!("at most {most}"),
+            self.seed,
+            self.seed <= most,
+        )?;
+        let decay = self.ema_decay;
+        require(
+            "ema_decay",
+            "at least 0 and below 1",
+            decay,
+            (0.0..1.0).contains(&decay),
+        )?;
+        self.model.validate()?;
+        self.contexts.validate()?;
+        if !self.model.causal() {
+            let full = self
+                .contexts
+                .chunks_ms
+                .iter()
+                .all(|&chunk| chunk == Chunk::Full);
+            let expected = "[\"full\"] for a model that is not causal";
+            require("contexts.chunks_ms", expected, "a chunk size", full)?;
+        }
+        require(
+            "data.train",
+            "at least one manifest",
+            0,
+            !self.data.train.is_empty(),
+        )?;
+        self.data.loader(self.seed).validate()?;
+        self.optimiser.validate()?;
+        let Checkpoints {
+            every_steps,
+            keep,
+            average_last,
+        } = self.checkpoints;
+        require(
+            "checkpoints.every_steps",
+            "at least 1",
+            every_steps,
+            every_steps >= 1,
+        )?;
+        require("checkpoints.keep", "at least 1", keep, keep >= 1)?;
+        let expected = format!("from 1 to {keep}, the checkpoints that are kept");
+        let holds = (1..=keep).contains(&average_last);
+        require("checkpoints.average_last", expected, average_last, holds)?;
+        let every = self.evaluation.every_steps;
+        require("evaluation.every_steps", "at least 1", every, every >= 1)?;
+        let every = self.metrics.every_steps;
+        require("metrics.every_steps", "at least 1", every, every >= 1)?;
+        require("stage", "at least one stage", 0, !self.stages.is_empty())?;
+        for (index, stage) in self.stages.iter().enumerate() {
+            stage.validate(index)?;
+            let twice = self.stages[..index]
+                .iter()
+                .any(|other| other.name == stage.name);
+            let field = format!("stage.{index}.name");
+            require(field, "another than the stages before", &stage.name, !twice)?;
+        }
+        match &self.teacher {
+            Some(teacher) => {
+                let holds = teacher.source.parse::<TeacherSource>();
+                let expected = "sori:FILE, nemo:FILE, whisper:FILE or torchscript:FILE";
+                require("teacher.source", expected, &teacher.source, holds.is_ok())
+            }
+            None => {
+                let needing = self.stages.iter().find(|stage| stage.loss.need_teacher());
+                let name = needing.map_or("", |stage| &stage.name);
+                let expected = format!("given, as stage {name:?} compares with a teacher");
+                require("teacher.source", expected, "none", needing.is_none())
+            }
+        }
+    }
+
+    /// The recipe as TOML, with every default written out.
+    ///
+    /// # Panics
+    /// Never: a recipe is made of tables, strings and numbers.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a recipe is made of tables, strings and numbers")
+    }
+}

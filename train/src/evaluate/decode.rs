@@ -1,0 +1,408 @@
+//! Speech to text, as it will come out on the device.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use rayon::prelude::*;
+use sori::decode::Greedy;
+use sori::features::{LogMel, frame_count, log_mel};
+use sori::model::WORD_START;
+use tch::{Device, Tensor, no_grad};
+
+use super::diagnostics::{SpikeAgreement, spike_agreement};
+use super::error::EvaluateError;
+use crate::data::manifest::Entry;
+use crate::data::{DataError, Strictness, audio, text};
+use crate::front_end::FrontEnd;
+use crate::loss::Frames;
+use crate::model::{Conformer, Context, Output, Pass, SUBSAMPLING, Teacher};
+
+/// Batches are padded to multiples of so many log-mel frames: libtorch keeps something for every
+/// shape that it has seen.
+const PAD_TO: usize = 64;
+
+/// A trained model and the tokens that its outputs stand for.
+#[derive(Debug, Clone, Copy)]
+pub struct Recogniser<'a> {
+    model: &'a Conformer,
+    pieces: &'a [String],
+    device: Device,
+}
+
+/// How a set is decoded.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Decoding {
+    /// What attention may see; every utterance is decoded with each of them.
+    pub(super) contexts: Vec<Context>,
+    /// Longer utterances are left out, in seconds.
+    pub(super) longest: f64,
+    /// Most seconds of audio in a batch, padding included; at least one utterance.
+    pub(super) batch_seconds: f64,
+    /// What to do about broken audio.
+    pub(super) strictness: Strictness,
+}
+
+/// An utterance and what the model heard.
+#[derive(Debug)]
+pub(super) struct Heard<'a> {
+    /// The utterance.
+    pub(super) entry: &'a Entry,
+    /// Which of [`Decoding::contexts`].
+    pub(super) context: usize,
+    /// What was heard, spelled by the rules of [`text`].
+    pub(super) text: String,
+}
+
+/// Utterances that were not decoded, by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Missing {
+    pub(super) unreadable: usize,
+    pub(super) too_long: usize,
+}
+
+impl<'a> Recogniser<'a> {
+    /// Joins a model, which lies on `device`, and its tokens in the order of its outputs, without the
+    /// blank.
+    ///
+    /// # Errors
+    /// [`EvaluateError::Tokens`] if there are more or fewer than the model has outputs;
+    /// [`EvaluateError::Features`] if it hears other features than ours.
+    pub fn new(
+        model: &'a Conformer,
+        pieces: &'a [String],
+        device: Device,
+    ) -> Result<Self, EvaluateError> {
+        check_features(model)?;
+        let vocabulary = model.config().vocabulary;
+        if usize::try_from(vocabulary) != Ok(pieces.len()) {
+            return Err(EvaluateError::Tokens {
+                model: vocabulary,
+                tokens: pieces.len(),
+            });
+        }
+        Ok(Self {
+            model,
+            pieces,
+            device,
+        })
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &'a Conformer {
+        self.model
+    }
+
+    /// What log-probabilities (B, T, outputs) with so many real frames each say: the most probable
+    /// token of each frame, collapsed by the runtime's own [`Greedy`], in the spelling of [`text`].
+    ///
+    /// # Errors
+    /// If the tensor has another shape.
+    pub fn texts(&self, log_probs: &Tensor, lengths: &[i64]) -> Result<Vec<String>, EvaluateError> {
+        let mut decoder = Greedy::new(self.pieces.len());
+        let rows = lengths.iter().enumerate().map(|(row, &frames)| {
+            let values = log_probs.f_get(row as i64)?.f_narrow(0, 0, frames)?;
+            let values = Vec::<f32>::try_from(values.f_reshape([-1])?)?;
+            decoder.reset();
+            decoder.accept(&values);
+            let pieces = decoder
+                .hits()
+                .iter()
+                .filter_map(|hit| self.pieces.get(hit.token));
+            let spelled = pieces
+                .map(String::as_str)
+                .collect::<String>()
+                .replace(WORD_START, " ");
+            // A token that has no spelling stays as it is: it cannot be right.
+            Ok(text::normalise(&spelled).unwrap_or_else(|_| spelled.trim().to_owned()))
+        });
+        rows.collect()
+    }
+
+    fn listen(&self, features: &Tensor, lengths: &[i64], context: Context) -> Output {
+        let pass = Pass {
+            context,
+            ..Pass::default()
+        };
+        no_grad(|| self.model.forward(features, lengths, pass))
+    }
+
+    /// Decodes utterances, the longest first. `each` is told of every utterance with every context;
+    /// what could not be heard is counted. With a teacher, spikes are compared with its own: one
+    /// agreement for each context.
+    ///
+    /// One pass under the chunk's mask gives what a stream gives. Where the model can stream, it hears
+    /// the silence behind the last sample that the runtime feeds it: without it the last word would
+    /// often be lost.
+    pub(super) fn decode(
+        &self,
+        entries: &[Entry],
+        how: &Decoding,
+        teacher: Option<&Teacher>,
+        each: &mut dyn FnMut(Heard<'_>),
+    ) -> Result<(Missing, Vec<SpikeAgreement>), EvaluateError> {
+        let (short, long): (Vec<_>, Vec<_>) = entries
+            .iter()
+            .partition(|entry| entry.duration <= how.longest);
+        let mut missing = Missing {
+            too_long: long.len(),
+            ..Missing::default()
+        };
+        let listeners = Listeners {
+            causal: self.model.config().causal,
+            contexts: &how.contexts,
+            teacher: teacher.map(Teacher::front_end),
+        };
+        let mut agreements = vec![SpikeAgreement::default(); how.contexts.len()];
+        thread::scope(|scope| {
+            // One batch is heard, one waits, one is read.
+            let (sender, receiver) = sync_channel(1);
+            scope.spawn(move || prepare(short, how.batch_seconds, &listeners, &sender));
+            self.hear(&receiver, how, teacher, &mut missing, &mut agreements, each)
+        })?;
+        Ok((missing, agreements))
+    }
+
+    fn hear<'e>(
+        &self,
+        batches: &Receiver<Prepared<'e>>,
+        how: &Decoding,
+        teacher: Option<&Teacher>,
+        missing: &mut Missing,
+        agreements: &mut [SpikeAgreement],
+        each: &mut dyn FnMut(Heard<'_>),
+    ) -> Result<(), EvaluateError> {
+        for batch in batches {
+            for error in batch.unreadable {
+                if how.strictness == Strictness::Strict {
+                    return Err(error.into());
+                }
+                log::warn!("left out: {error}");
+                missing.unreadable += 1;
+            }
+            if batch.entries.is_empty() {
+                continue;
+            }
+            let of_teacher = match (teacher, batch.for_teacher) {
+                (Some(teacher), Some(heard)) => Some(self.spikes_of(teacher, &heard)?),
+                _ => None,
+            };
+            let features = batch.features.to_device(self.device);
+            for (index, (&context, lengths)) in how.contexts.iter().zip(&batch.lengths).enumerate()
+            {
+                let output = self.listen(&features, lengths, context);
+                if let Some((log_probs, lengths)) = &of_teacher {
+                    let teacher = Frames {
+                        values: log_probs,
+                        lengths,
+                    };
+                    let student = Frames {
+                        values: &output.log_probs,
+                        lengths: &output.lengths,
+                    };
+                    let blank = self.model.config().blank();
+                    agreements[index] += spike_agreement(teacher, student, blank);
+                }
+                let texts = self.texts(&output.log_probs, &output.lengths)?;
+                for (entry, text) in batch.entries.iter().zip(texts) {
+                    each(Heard {
+                        entry,
+                        context: index,
+                        text,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The log-probabilities of a teacher with the model's tokens.
+    fn spikes_of(
+        &self,
+        teacher: &Teacher,
+        (features, lengths): &(Tensor, Vec<i64>),
+    ) -> Result<(Tensor, Vec<i64>), EvaluateError> {
+        let features = features.to_device(self.device);
+        let heard = teacher.listen(&features, lengths, false)?;
+        let log_probs = heard.log_probs.ok_or(EvaluateError::NoPosteriors)?;
+        let outputs = log_probs.size()[2];
+        if outputs != self.model.config().outputs() {
+            let reason = format!(
+                "has {outputs} outputs, the model {}",
+                self.model.config().outputs()
+            );
+            return Err(EvaluateError::OtherTokens { reason });
+        }
+        let theirs = teacher.tokens().unwrap_or(self.pieces);
+        match theirs
+            .iter()
+            .zip(self.pieces)
+            .position(|(theirs, ours)| theirs != ours)
+        {
+            None => Ok((log_probs, heard.lengths)),
+            Some(id) => Err(EvaluateError::OtherTokens {
+                reason: format!(
+                    "means {:?} by token {id}, the model {:?}",
+                    theirs[id], self.pieces[id]
+                ),
+            }),
+        }
+    }
+}
+
+/// That a model hears our features.
+pub(super) fn check_features(model: &Conformer) -> Result<(), EvaluateError> {
+    let (expected, found) = (LogMel::BINS, model.config().features);
+    if usize::try_from(found) == Ok(expected) {
+        return Ok(());
+    }
+    Err(EvaluateError::Features { expected, found })
+}
+
+/// Who hears a batch, and how.
+struct Listeners<'a> {
+    causal: bool,
+    contexts: &'a [Context],
+    teacher: Option<&'a FrontEnd>,
+}
+
+/// A batch of utterances, ready to be heard.
+struct Prepared<'a> {
+    /// Those that could be read.
+    entries: Vec<&'a Entry>,
+    /// Log-mel frames, (B, T, 80).
+    features: Tensor,
+    /// Log-mel frames of each utterance, by context: their ends depend on the chunk.
+    lengths: Vec<Vec<i64>>,
+    /// What the teacher hears.
+    for_teacher: Option<(Tensor, Vec<i64>)>,
+    unreadable: Vec<DataError>,
+}
+
+/// Reads utterances in batches of similar length, the longest first, until nobody takes them.
+fn prepare<'a>(
+    mut entries: Vec<&'a Entry>,
+    batch_seconds: f64,
+    listeners: &Listeners<'_>,
+    batches: &SyncSender<Prepared<'a>>,
+) {
+    entries.sort_by(|a, b| b.duration.total_cmp(&a.duration));
+    let mut rest = &entries[..];
+    while let Some(longest) = rest.first() {
+        let frames = listeners.lengths(audio::samples_in(longest.duration));
+        let seconds = padded_frames(frames.into_iter().max().unwrap_or(0)) as f64 / 100.0;
+        let count = (batch_seconds / seconds).max(1.0) as usize;
+        let (batch, after) = rest.split_at(count.min(rest.len()));
+        rest = after;
+        if batches.send(listeners.prepare(batch)).is_err() {
+            return;
+        }
+    }
+}
+
+impl Listeners<'_> {
+    fn prepare<'a>(&self, entries: &[&'a Entry]) -> Prepared<'a> {
+        let read: Vec<_> = entries
+            .par_iter()
+            .map(|&entry| {
+                let samples = audio::read(entry)?;
+                let (features, lengths) = self.log_mel(&samples);
+                Ok((entry, samples, features, lengths))
+            })
+            .collect();
+        let mut batch = Prepared {
+            entries: Vec::new(),
+            features: Tensor::new(),
+            lengths: vec![Vec::new(); self.contexts.len()],
+            for_teacher: None,
+            unreadable: Vec::new(),
+        };
+        let (mut waveforms, mut rows) = (Vec::new(), Vec::new());
+        for utterance in read {
+            match utterance {
+                Ok((entry, samples, features, lengths)) => {
+                    batch.entries.push(entry);
+                    waveforms.push(samples);
+                    rows.push(features);
+                    for (all, length) in batch.lengths.iter_mut().zip(lengths) {
+                        all.push(length as i64);
+                    }
+                }
+                Err(error) => batch.unreadable.push(error),
+            }
+        }
+        batch.features = padded(&rows);
+        batch.for_teacher = self.teacher.map(|front_end| front_end.batch(&waveforms));
+        batch
+    }
+
+    /// Log-mel frames of an utterance, and how many of them each context hears.
+    fn log_mel(&self, samples: &[f32]) -> (Vec<f32>, Vec<usize>) {
+        let lengths = self.lengths(samples.len());
+        if !self.causal {
+            return (log_mel(samples), lengths);
+        }
+        let most = lengths.iter().copied().max().unwrap_or(0);
+        (streamed_log_mel(samples, most), lengths)
+    }
+
+    /// Log-mel frames that each context hears of so many samples.
+    fn lengths(&self, samples: usize) -> Vec<usize> {
+        let frames = |&context: &Context| {
+            if self.causal {
+                streamed_frames(samples, context)
+            } else {
+                frame_count(samples)
+            }
+        };
+        self.contexts.iter().map(frames).collect()
+    }
+}
+
+/// Log-mel frames that the runtime lets a model hear of so many samples: to the end of the tail of
+/// silence, and on to the end of the chunk.
+fn streamed_frames(samples: usize, context: Context) -> usize {
+    let chunk = match context {
+        Context::Full => SUBSAMPLING,
+        Context::Chunked { chunk, .. } => SUBSAMPLING * chunk,
+    };
+    let tail = audio::samples_in(sori::Options::default().tail);
+    (samples + tail)
+        .div_ceil(LogMel::SHIFT)
+        .next_multiple_of(chunk as usize)
+}
+
+/// The first `frames` log-mel frames of the samples and the silence behind them.
+fn streamed_log_mel(samples: &[f32], frames: usize) -> Vec<f32> {
+    let mut features = Vec::with_capacity((frames + 1) * LogMel::BINS);
+    let mut log_mel = LogMel::new();
+    log_mel.accept(samples, &mut features);
+    while features.len() < frames * LogMel::BINS {
+        log_mel.accept(&[0.0; LogMel::SHIFT], &mut features);
+    }
+    features.truncate(frames * LogMel::BINS);
+    features
+}
+
+/// What a batch is padded to whose longest utterance has so many log-mel frames.
+fn padded_frames(longest: usize) -> usize {
+    longest.max(1).next_multiple_of(PAD_TO)
+}
+
+/// (B, T, 80), each row followed by zeros.
+fn padded(rows: &[Vec<f32>]) -> Tensor {
+    let frames = rows
+        .iter()
+        .map(|row| row.len() / LogMel::BINS)
+        .max()
+        .unwrap_or(0);
+    let frames = padded_frames(frames);
+    let mut values = vec![0.0_f32; rows.len() * frames * LogMel::BINS];
+    for (row, values) in rows
+        .iter()
+        .zip(values.chunks_exact_mut(frames * LogMel::BINS))
+    {
+        values[..row.len()].copy_from_slice(row);
+    }
+    Tensor::from_slice(&values).reshape([rows.len(), frames, LogMel::BINS].map(|n| n as i64))
+}

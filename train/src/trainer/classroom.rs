@@ -1,0 +1,180 @@
+//! Teacher and student in front of one batch.
+
+use std::sync::Arc;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tch::{Device, no_grad};
+
+use super::error::TrainError;
+use super::feed::Course;
+use super::listener::Listener;
+use super::objective::{Comparison, Objective};
+use super::student::{Student, Weighted};
+use crate::config::{Precision, Recipe, Stage};
+use crate::data::Tokenizer;
+use crate::evaluate::{SpikeAgreement, spike_agreement};
+use crate::front_end::FrontEnd;
+use crate::loss::Frames;
+use crate::model::{Context, Output, Pass};
+use crate::torch::Autocast;
+
+/// Who takes part in training, and how they listen.
+pub(super) struct Classroom {
+    pub(super) student: Student,
+    teacher: Option<Listener>,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    /// What the student's attention may see, each in its turn.
+    pub(super) contexts: Vec<Context>,
+    precision: Precision,
+    pub(super) device: Device,
+}
+
+impl Classroom {
+    /// Opens the teacher, checks that it gives what the stages need, and makes a fresh student.
+    pub(super) fn open(recipe: &Recipe, device: Device) -> Result<Self, TrainError> {
+        let tokenizer = Arc::new(Tokenizer::load(&recipe.data.tokenizer)?);
+        let config = recipe.model.conformer(tokenizer.pieces().len())?;
+        let teacher = match &recipe.teacher {
+            Some(teacher) => Some(Listener::open(teacher, device)?),
+            None => None,
+        };
+        if let Some(teacher) = &teacher {
+            for stage in &recipe.stages {
+                teacher.check(stage, &tokenizer, config.heads)?;
+            }
+            teacher.check_length(&recipe.data)?;
+        }
+        let compares = recipe.stages.iter().any(|stage| stage.loss.feature > 0.0);
+        let width = teacher.as_ref().and_then(|teacher| teacher.width);
+        let width = width.filter(|_| compares);
+        tch::manual_seed(step_numbers(recipe.seed, u64::MAX).random());
+        Ok(Self {
+            student: Student::new(&config, width, recipe.ema_decay, device)?,
+            teacher,
+            tokenizer,
+            contexts: recipe.contexts.contexts(),
+            precision: recipe.precision,
+            device,
+        })
+    }
+
+    /// What the teacher hears with, if there is one.
+    pub(super) fn front_end(&self) -> Option<FrontEnd> {
+        let teacher = self.teacher.as_ref();
+        teacher.map(|teacher| teacher.front_end().clone())
+    }
+
+    /// The losses of a stage over a batch, for the student in training: with dropout and gradient.
+    pub(super) fn train(
+        &self,
+        stage: &Stage,
+        course: &Course,
+        context: Context,
+    ) -> Result<Objective, TrainError> {
+        let (objective, _) = self.compare(stage, course, context, &self.student.raw, true)?;
+        Ok(objective)
+    }
+
+    /// The losses of a stage over a batch for what the student has become, and what it says.
+    pub(super) fn examine(
+        &self,
+        stage: &Stage,
+        course: &Course,
+        context: Context,
+    ) -> Result<(Objective, Output), TrainError> {
+        no_grad(|| self.compare(stage, course, context, self.student.best(), false))
+    }
+
+    fn compare(
+        &self,
+        stage: &Stage,
+        course: &Course,
+        context: Context,
+        weights: &Weighted,
+        train: bool,
+    ) -> Result<(Objective, Output), TrainError> {
+        let attention = stage.loss.sam > 0.0;
+        let autocast = self.autocast()?;
+        let teacher = match (&self.teacher, &course.for_teacher) {
+            (Some(teacher), Some(heard)) if stage.loss.need_teacher() => {
+                Some(teacher.hear(heard, attention)?)
+            }
+            _ => None,
+        };
+        let pass = Pass {
+            context,
+            train,
+            attention,
+        };
+        let student = self.listen(weights, course, pass);
+        drop(autocast);
+        let compared = Comparison {
+            student: &student,
+            transcripts: &course.batch.tokens,
+            blank: self.tokenizer.blank(),
+            context,
+            teacher: teacher.as_ref(),
+            projection: self.student.projection.as_ref(),
+        };
+        let objective = Objective::of(stage, &compared)?;
+        Ok((objective, student))
+    }
+
+    /// What the student in training says without dropout.
+    pub(super) fn ask(&self, course: &Course, context: Context) -> Result<Output, TrainError> {
+        let pass = Pass {
+            context,
+            ..Pass::default()
+        };
+        let _autocast = self.autocast()?;
+        Ok(no_grad(|| self.listen(&self.student.raw, course, pass)))
+    }
+
+    /// Compares spikes with those of a teacher that has the student's tokens; `None` without one.
+    pub(super) fn agreement(
+        &self,
+        course: &Course,
+        student: &Output,
+    ) -> Result<Option<SpikeAgreement>, TrainError> {
+        let (Some(teacher), Some(heard)) = (&self.teacher, &course.for_teacher) else {
+            return Ok(None);
+        };
+        if !teacher.has_posteriors_over(&self.tokenizer) {
+            return Ok(None);
+        }
+        let _autocast = self.autocast()?;
+        let heard = teacher.hear(heard, false)?;
+        Ok(heard.log_probs.map(|posteriors| {
+            let teacher = Frames {
+                values: &posteriors,
+                lengths: &heard.lengths,
+            };
+            let student = Frames {
+                values: &student.log_probs,
+                lengths: &student.lengths,
+            };
+            spike_agreement(teacher, student, self.tokenizer.blank())
+        }))
+    }
+
+    fn listen(&self, weights: &Weighted, course: &Course, pass: Pass) -> Output {
+        let features = course.batch.features.to_device(self.device);
+        weights.model.forward(&features, &course.batch.frames, pass)
+    }
+
+    fn autocast(&self) -> Result<Option<Autocast>, TrainError> {
+        Ok(match self.precision {
+            Precision::Fp32 => None,
+            Precision::Bf16 => Some(Autocast::begin(self.device)?),
+        })
+    }
+}
+
+/// The random numbers of a step, which depend on nothing but the seed and the step.
+pub(super) fn step_numbers(seed: u64, step: u64) -> StdRng {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes[8..16].copy_from_slice(&step.to_le_bytes());
+    StdRng::from_seed(bytes)
+}

@@ -1,0 +1,131 @@
+//! Why training stops.
+
+use std::path::PathBuf;
+
+use crate::config::RecipeError;
+use crate::data::DataError;
+use crate::evaluate::EvaluateError;
+use crate::loss::LossError;
+use crate::model::{ConfigError, TeacherError};
+
+/// Why training cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The recipe cannot be used.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// The model's numbers, with the tokenizer's vocabulary, describe no model.
+    #[error(transparent)]
+    Model(#[from] ConfigError),
+    /// The data cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The teacher cannot be opened or fails.
+    #[error(transparent)]
+    Teacher(#[from] TeacherError),
+    /// A stage's loss needs what the teacher does not give. Take another teacher or another loss.
+    #[error("the teacher has no {lacks}, which loss \"{loss}\" of stage {stage:?} needs")]
+    Lacks {
+        /// The stage.
+        stage: String,
+        /// The loss.
+        loss: &'static str,
+        /// What the teacher does not give.
+        lacks: &'static str,
+    },
+    /// Teacher and student count different tokens. Train the student with the teacher's tokens.
+    #[error(
+        "the teacher has {teacher} outputs, the tokenizer gives {student} (its pieces and the \
+         blank), and loss \"{loss}\" of stage {stage:?} compares them: train with the teacher's tokens"
+    )]
+    Outputs {
+        /// The stage.
+        stage: String,
+        /// The loss.
+        loss: &'static str,
+        /// The teacher's outputs.
+        teacher: i64,
+        /// The tokenizer's pieces and the blank.
+        student: i64,
+    },
+    /// Teacher and student mean different tokens by the same number. Train the student with the
+    /// teacher's tokens.
+    #[error(
+        "token {id} is {teacher:?} to the teacher and {student:?} to the tokenizer: train with the \
+         teacher's tokens"
+    )]
+    Tokens {
+        /// The first token that differs.
+        id: usize,
+        /// What the teacher means by it.
+        teacher: String,
+        /// What the tokenizer means by it.
+        student: String,
+    },
+    /// Utterances may become longer than the teacher can hear. Lower `data.batching.longest`.
+    #[error(
+        "the teacher hears at most {teacher:.1} s, but utterances become up to {found:.1} s long: \
+         lower data.batching.longest or choose other speeds"
+    )]
+    TooLong {
+        /// The longest that the teacher hears, in seconds.
+        teacher: f64,
+        /// The longest utterance after augmentation, in seconds.
+        found: f64,
+    },
+    /// Teacher and student cannot be compared.
+    #[error(transparent)]
+    Loss(#[from] LossError),
+    /// The student's words cannot be compared with the transcripts.
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
+    /// The run's folder already holds a run. Resume it, or write to another folder.
+    #[error("{path} already holds a run: resume it with --resume, or choose another folder")]
+    Exists {
+        /// The run's folder.
+        path: PathBuf,
+    },
+    /// The run was begun with another recipe. Restore it, or start a new run.
+    #[error(
+        "{path} was begun with another recipe: \"{key}\" differs; only [checkpoints], [evaluation] \
+         and [metrics] may change between parts of a run"
+    )]
+    OtherRecipe {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The first key that differs.
+        key: String,
+    },
+    /// A file of the run cannot be written or read. Check the permissions and the free space.
+    #[error("{path}: {reason}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        reason: std::io::Error,
+    },
+    /// A checkpoint is damaged or of another version. Remove it to resume from the one before.
+    #[error("{path}: {reason}; remove it to resume from the checkpoint before it")]
+    Checkpoint {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Losses or gradients were not finite many times in a row: training has diverged. Start again
+    /// with a lower learning rate or a longer warm-up.
+    #[error(
+        "step {step}: no finite loss or gradient in {count} steps in a row; start again with a lower \
+         optimiser.peak_learning_rate or a longer optimiser.warm_up_steps"
+    )]
+    Diverged {
+        /// The last step.
+        step: u64,
+        /// Steps in a row.
+        count: u32,
+    },
+    /// libtorch failed: out of memory, as a rule.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+}

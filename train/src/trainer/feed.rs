@@ -1,0 +1,121 @@
+//! Batches with what the teacher hears of them, made while the trainer works.
+
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tch::Tensor;
+
+use crate::data::{Batch, Broken, DataError, Loader, Waiting};
+use crate::front_end::FrontEnd;
+
+/// Batches that may wait for the trainer, besides those in the loader.
+const AHEAD: usize = 2;
+
+/// A batch for both.
+pub(super) struct Course {
+    pub(super) batch: Batch,
+    /// Features of the teacher's own front-end, (B, T, width), and the frames of each utterance;
+    /// `None` without a teacher.
+    pub(super) for_teacher: Option<(Tensor, Vec<i64>)>,
+    /// What could not be read so far.
+    pub(super) broken: Broken,
+}
+
+/// Takes batches from a loader and computes the teacher's features, in a thread of its own.
+pub(super) struct Feed {
+    /// Gone once there is nothing more to receive.
+    courses: Option<Receiver<Result<Course, DataError>>>,
+    thread: Option<JoinHandle<()>>,
+    first_asked: Option<Instant>,
+    waited: Duration,
+}
+
+impl Feed {
+    pub(super) fn start(loader: Loader, front_end: Option<FrontEnd>) -> Self {
+        let (sender, courses) = sync_channel(AHEAD);
+        let thread = thread::spawn(move || {
+            let mut loader = loader;
+            while let Some(batch) = loader.next() {
+                let broken = loader.broken();
+                let course = batch.map(|batch| Course {
+                    for_teacher: front_end.as_ref().map(|front_end| hear(front_end, &batch)),
+                    batch,
+                    broken,
+                });
+                if sender.send(course).is_err() {
+                    break;
+                }
+            }
+        });
+        Self {
+            courses: Some(courses),
+            thread: Some(thread),
+            first_asked: None,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// How long the trainer waited so far.
+    pub(super) fn waiting(&self) -> Waiting {
+        Waiting {
+            waited: self.waited,
+            elapsed: self
+                .first_asked
+                .map_or(Duration::ZERO, |start| start.elapsed()),
+        }
+    }
+}
+
+impl Iterator for Feed {
+    type Item = Result<Course, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let asked = Instant::now();
+        self.first_asked.get_or_insert(asked);
+        let next = self.courses.as_ref()?.recv().ok();
+        self.waited += asked.elapsed();
+        if next.is_none() {
+            self.end();
+        }
+        next
+    }
+}
+
+impl Feed {
+    /// Ends the thread. A panic in it goes on here.
+    fn end(&mut self) {
+        // Without a receiver it has nothing to send.
+        self.courses = None;
+        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
+            && !thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn hear(front_end: &FrontEnd, batch: &Batch) -> (Tensor, Vec<i64>) {
+    match front_end {
+        FrontEnd::Sori => (batch.clean_features.shallow_clone(), batch.frames.clone()),
+        FrontEnd::Samples => (batch.waveforms.unsqueeze(-1), batch.samples.clone()),
+        _ => front_end.batch(&waveforms(batch)),
+    }
+}
+
+fn waveforms(batch: &Batch) -> Vec<Vec<f32>> {
+    let rows = batch.samples.iter().enumerate();
+    rows.map(|(row, &samples)| {
+        let row = batch.waveforms.get(row as i64).narrow(0, 0, samples);
+        let mut values = vec![0.0; samples as usize];
+        row.copy_data(&mut values, samples as usize);
+        values
+    })
+    .collect()
+}

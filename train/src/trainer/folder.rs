@@ -1,0 +1,75 @@
+//! A run's folder: begun once, gone on with only by the recipe that began it.
+
+use std::fs;
+use std::path::Path;
+
+use toml::Table;
+
+use super::Options;
+use super::checkpoint::{self, Checkpoint};
+use super::error::TrainError;
+use crate::config::Recipe;
+
+const RESOLVED: &str = "recipe.resolved.toml";
+
+/// Tables of a recipe that do not decide what is learnt: they may change between parts of a run.
+const FREE: [&str; 3] = ["checkpoints", "evaluation", "metrics"];
+
+/// Makes the run's folder and writes the recipe into it; or, to go on, finds the newest checkpoint.
+pub(super) fn begin(
+    recipe: &Recipe,
+    options: Options<'_>,
+) -> Result<Option<Checkpoint>, TrainError> {
+    let resolved = options.run.join(RESOLVED);
+    let newest = match checkpoint::list(options.run)?.last() {
+        Some(path) if options.resume => {
+            let newest = Checkpoint::read(path)?;
+            check_recipe(path, &newest.state.recipe, &recipe.to_toml())?;
+            Some(newest)
+        }
+        None if options.resume || !resolved.exists() => None,
+        _ => {
+            return Err(TrainError::Exists {
+                path: options.run.into(),
+            });
+        }
+    };
+    fs::create_dir_all(options.run)
+        .and_then(|()| fs::write(&resolved, recipe.to_toml()))
+        .map_err(|reason| TrainError::Io {
+            path: resolved,
+            reason,
+        })?;
+    Ok(newest)
+}
+
+fn check_recipe(checkpoint: &Path, old: &str, new: &str) -> Result<(), TrainError> {
+    let table = |text: &str| text.parse::<Table>().unwrap_or_default();
+    let (mut old, mut new) = (table(old), table(new));
+    for free in FREE {
+        old.remove(free);
+        new.remove(free);
+    }
+    match differing(&old, &new, "") {
+        None => Ok(()),
+        Some(key) => Err(TrainError::OtherRecipe {
+            path: checkpoint.into(),
+            key,
+        }),
+    }
+}
+
+/// The first key, dotted, in which two tables differ.
+fn differing(a: &Table, b: &Table, above: &str) -> Option<String> {
+    let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
+    keys.into_iter().find_map(|key| {
+        let dotted = format!("{above}{key}");
+        match (a.get(key), b.get(key)) {
+            (Some(a), Some(b)) if a == b => None,
+            (Some(toml::Value::Table(a)), Some(toml::Value::Table(b))) => {
+                differing(a, b, &format!("{dotted}."))
+            }
+            _ => Some(dotted),
+        }
+    })
+}

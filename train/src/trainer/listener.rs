@@ -1,0 +1,151 @@
+//! The teacher beside the trainer: what it can give, and what it says about a batch.
+
+use tch::{Device, Tensor};
+
+use super::error::TrainError;
+use super::provenance::Provenance;
+use crate::config::{DataRecipe, Stage, TeacherRecipe};
+use crate::data::{Tokenizer, audio};
+use crate::front_end::FrontEnd;
+use crate::loss::{HeadMatching, LossError};
+use crate::model::{Teacher, TeacherError, TeacherOutput, TeacherSource};
+
+const SAMPLE_RATE: f64 = 16_000.0;
+
+/// A teacher and what it turned out to give.
+pub(super) struct Listener {
+    teacher: Teacher,
+    device: Device,
+    /// What its outputs mean, without the blank; empty where that is not known.
+    tokens: Vec<String>,
+    /// Outputs of its CTC head, the blank included.
+    outputs: Option<i64>,
+    /// Heads of its attention map.
+    heads: Option<i64>,
+    /// Width of its hidden vectors.
+    pub(super) width: Option<i64>,
+}
+
+impl Listener {
+    /// Opens a teacher and lets it hear a second of silence, to see what it gives.
+    pub(super) fn open(recipe: &TeacherRecipe, device: Device) -> Result<Self, TrainError> {
+        let source = recipe.source.parse()?;
+        let teacher = Teacher::open(&source, recipe.layer, device)?;
+        let tokens = match (&source, teacher.tokens()) {
+            (_, Some(tokens)) => tokens.to_vec(),
+            (TeacherSource::Sori(path), None) => {
+                let said = Provenance::read(path).ok().flatten();
+                said.map_or(Vec::new(), |said| said.tokens)
+            }
+            (_, None) => Vec::new(),
+        };
+        let silence = vec![0.0; SAMPLE_RATE as usize];
+        let (features, lengths) = teacher.front_end().batch(&[silence]);
+        let heard = teacher.listen(&features.to_device(device), &lengths, true)?;
+        let size = |tensor: &Option<Tensor>, dimension: usize| {
+            tensor.as_ref().map(|tensor| tensor.size()[dimension])
+        };
+        Ok(Self {
+            outputs: size(&heard.log_probs, 2),
+            heads: size(&heard.attention, 1),
+            width: size(&heard.hidden, 2),
+            tokens,
+            teacher,
+            device,
+        })
+    }
+
+    /// Whether the teacher has CTC posteriors over the student's tokens.
+    pub(super) fn has_posteriors_over(&self, tokenizer: &Tokenizer) -> bool {
+        self.outputs == Some(tokenizer.blank() + 1)
+    }
+
+    /// That the teacher gives what a stage needs to a student of so many heads.
+    pub(super) fn check(
+        &self,
+        stage: &Stage,
+        tokenizer: &Tokenizer,
+        student_heads: i64,
+    ) -> Result<(), TrainError> {
+        for (loss, weight) in stage.loss.by_name() {
+            if weight <= 0.0 {
+                continue;
+            }
+            let lacks = |lacks| TrainError::Lacks {
+                stage: stage.name.clone(),
+                loss,
+                lacks,
+            };
+            match loss {
+                "guided" | "softmax" => {
+                    let teacher = self.outputs.ok_or_else(|| lacks("CTC posteriors"))?;
+                    let student = tokenizer.blank() + 1;
+                    if teacher != student {
+                        return Err(TrainError::Outputs {
+                            stage: stage.name.clone(),
+                            loss,
+                            teacher,
+                            student,
+                        });
+                    }
+                    self.check_tokens(tokenizer)?;
+                }
+                "sam" => {
+                    let teacher = self.heads.ok_or_else(|| lacks("attention map"))?;
+                    if stage.heads == HeadMatching::Grouped && teacher % student_heads != 0 {
+                        return Err(TrainError::Loss(LossError::Heads {
+                            teacher,
+                            student: student_heads,
+                        }));
+                    }
+                }
+                "feature" => {
+                    self.width.ok_or_else(|| lacks("hidden vectors"))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_tokens(&self, tokenizer: &Tokenizer) -> Result<(), TrainError> {
+        let mut pairs = self.tokens.iter().zip(tokenizer.pieces()).enumerate();
+        match pairs.find(|(_, (teacher, student))| teacher != student) {
+            None => Ok(()),
+            Some((id, (teacher, student))) => Err(TrainError::Tokens {
+                id,
+                teacher: teacher.clone(),
+                student: student.clone(),
+            }),
+        }
+    }
+
+    /// That no utterance of the data becomes longer than the teacher hears.
+    pub(super) fn check_length(&self, data: &DataRecipe) -> Result<(), TrainError> {
+        let Some(most) = self.teacher.max_frames() else {
+            return Ok(());
+        };
+        let teacher = most as f64 / 100.0;
+        let samples = audio::samples_in(data.batching.longest);
+        let found = data.augmentation.bounds(samples)[1] as f64 / SAMPLE_RATE;
+        if found <= teacher {
+            return Ok(());
+        }
+        Err(TrainError::TooLong { teacher, found })
+    }
+
+    /// What the teacher hears.
+    pub(super) fn front_end(&self) -> &FrontEnd {
+        self.teacher.front_end()
+    }
+
+    /// Listens to features of its front-end, (B, T, width), with so many real frames each.
+    pub(super) fn hear(
+        &self,
+        (features, lengths): &(Tensor, Vec<i64>),
+        attention: bool,
+    ) -> Result<TeacherOutput, TeacherError> {
+        self.teacher
+            .listen(&features.to_device(self.device), lengths, attention)
+    }
+}

@@ -1,0 +1,223 @@
+//! AdamW with state that can be saved.
+
+use tch::{TchError, Tensor, no_grad};
+
+use super::student::Named;
+use crate::config;
+use crate::torch::{self, AdamW};
+
+/// A parameter and what AdamW remembers of its gradients.
+struct Slot {
+    name: String,
+    parameter: Tensor,
+    mean: Tensor,
+    square: Tensor,
+}
+
+/// Moves parameters along their gradients. Those that the loss does not reach, whose gradient is
+/// undefined, stay as they are to the last bit: weight decay does not touch them either.
+pub(super) struct Optimiser {
+    slots: Vec<Slot>,
+    numbers: AdamW,
+    clip_norm: f64,
+    /// Steps taken so far.
+    updates: u64,
+}
+
+impl Optimiser {
+    /// A fresh optimiser of named parameters.
+    pub(super) fn new(parameters: Named, config: &config::Optimiser) -> Self {
+        let slots = parameters.into_iter().map(|(name, parameter)| Slot {
+            name,
+            mean: parameter.zeros_like(),
+            square: parameter.zeros_like(),
+            parameter,
+        });
+        Self {
+            slots: no_grad(|| slots.collect()),
+            numbers: AdamW {
+                rate: 0.0,
+                betas: config.betas,
+                weight_decay: config.weight_decay,
+                epsilon: config.epsilon,
+            },
+            clip_norm: config.clip_norm,
+            updates: 0,
+        }
+    }
+
+    pub(super) fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    pub(super) fn set_updates(&mut self, updates: u64) {
+        self.updates = updates;
+    }
+
+    /// Tensors of the state: `mean/NAME` and `square/NAME` for every parameter.
+    pub(super) fn state(&self) -> Named {
+        let state = self.slots.iter().flat_map(|slot| {
+            let named = |kind: &str, tensor: &Tensor| {
+                (format!("{kind}/{}", slot.name), tensor.shallow_clone())
+            };
+            [named("mean", &slot.mean), named("square", &slot.square)]
+        });
+        state.collect()
+    }
+
+    /// Makes all gradients undefined.
+    pub(super) fn clear_gradients(&self) -> Result<(), TchError> {
+        let parameters: Vec<_> = self
+            .slots
+            .iter()
+            .map(|slot| slot.parameter.shallow_clone())
+            .collect();
+        torch::clear_gradients(&parameters)
+    }
+
+    /// Scales the gradients down to the norm that is allowed; returns what it was before.
+    pub(super) fn clip(&self) -> Result<f64, TchError> {
+        let gradients: Vec<_> = self
+            .slots
+            .iter()
+            .map(|slot| slot.parameter.grad())
+            .filter(Tensor::defined)
+            .collect();
+        torch::clip_gradients(&gradients, self.clip_norm)
+    }
+
+    /// Takes a step.
+    pub(super) fn step(&mut self, rate: f64) -> Result<(), TchError> {
+        self.updates += 1;
+        for decayed in [true, false] {
+            let weight_decay = if decayed {
+                self.numbers.weight_decay
+            } else {
+                0.0
+            };
+            let numbers = AdamW {
+                rate,
+                weight_decay,
+                ..self.numbers
+            };
+            let mut lists = <[Vec<Tensor>; 4]>::default();
+            for slot in &self.slots {
+                let gradient = slot.parameter.grad();
+                if gradient.defined() && slot.is_decayed() == decayed {
+                    lists[0].push(slot.parameter.shallow_clone());
+                    lists[1].push(gradient);
+                    lists[2].push(slot.mean.shallow_clone());
+                    lists[3].push(slot.square.shallow_clone());
+                }
+            }
+            let [parameters, gradients, means, squares] = &lists;
+            torch::adamw(parameters, gradients, means, squares, self.updates, numbers)?;
+        }
+        Ok(())
+    }
+}
+
+impl Slot {
+    /// Weight decay is for matrices and kernels, not for biases and norms. The position biases of
+    /// attention have two dimensions.
+    fn is_decayed(&self) -> bool {
+        self.parameter.dim() >= 2 && !self.name.contains("bias")
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tch::nn::{self, OptimizerConfig};
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    fn parameters(store: &nn::VarStore) -> Named {
+        let root = store.root();
+        for (name, shape) in [("weight", &[3, 4][..]), ("idle", &[2, 2]), ("bias", &[3])] {
+            let count: i64 = shape.iter().product();
+            let values = (Tensor::arange(count, (Kind::Float, Device::Cpu)) * 0.7 + 0.3).sin();
+            let _ = root.var_copy(name, &values.reshape(shape));
+        }
+        let mut variables: Vec<_> = store.variables().into_iter().collect();
+        variables.sort_by(|(a, _), (b, _)| a.cmp(b));
+        variables
+    }
+
+    fn loss(store: &nn::VarStore, step: i64) -> Tensor {
+        let variables = store.variables();
+        let x = (Tensor::arange(8, (Kind::Float, Device::Cpu)) + step)
+            .cos()
+            .reshape([2, 4]);
+        let y = x.linear(&variables["weight"], Some(&variables["bias"]));
+        (&y * &y).sum(Kind::Float)
+    }
+
+    /// Torch's own AdamW is the reference; it decays all parameters of an optimiser alike.
+    #[test]
+    fn takes_the_steps_of_torch_and_decays_matrices_only() {
+        let config = config::Optimiser {
+            weight_decay: 0.3,
+            betas: [0.8, 0.95],
+            clip_norm: 1e9,
+            ..config::Optimiser::default()
+        };
+        let ours = nn::VarStore::new(Device::Cpu);
+        let mut optimiser = Optimiser::new(parameters(&ours), &config);
+        let reference = |weight_decay: f64| {
+            let store = nn::VarStore::new(Device::Cpu);
+            parameters(&store);
+            let adamw = nn::AdamW {
+                beta1: 0.8,
+                beta2: 0.95,
+                wd: weight_decay,
+                eps: 1e-8,
+                amsgrad: false,
+            };
+            let built = adamw.build(&store, 0.05).unwrap();
+            (store, built)
+        };
+        let (mut decayed, mut plain) = (reference(0.3), reference(0.0));
+        let idle = ours.variables()["idle"].copy();
+        for step in 0..5 {
+            optimiser.clear_gradients().unwrap();
+            // The parameters of the references differ, so each gets the gradient of ours.
+            loss(&ours, step).backward();
+            for (store, reference) in [&mut decayed, &mut plain] {
+                reference.zero_grad();
+                for name in ["weight", "bias"] {
+                    let gradient = ours.variables()[name].grad();
+                    (&store.variables()[name] * gradient)
+                        .sum(Kind::Float)
+                        .backward();
+                }
+                reference.step();
+            }
+            optimiser.step(0.05).unwrap();
+        }
+        for (name, reference) in [("weight", &decayed.0), ("bias", &plain.0)] {
+            let difference = &ours.variables()[name] - &reference.variables()[name];
+            let difference = f64::try_from(difference.abs().max()).unwrap();
+            assert!(difference < 1e-6, "{name}: {difference}");
+        }
+        assert_eq!(ours.variables()["idle"], idle);
+    }
+
+    #[test]
+    fn clipping_keeps_the_direction() {
+        let store = nn::VarStore::new(Device::Cpu);
+        let config = config::Optimiser {
+            clip_norm: 0.5,
+            ..config::Optimiser::default()
+        };
+        let optimiser = Optimiser::new(parameters(&store), &config);
+        loss(&store, 0).backward();
+        let before = store.variables()["weight"].grad().copy();
+        let norm = optimiser.clip().unwrap();
+        let after = store.variables()["weight"].grad();
+        assert!(norm > 0.5);
+        let difference = f64::try_from((after - before * (0.5 / norm)).abs().max()).unwrap();
+        assert!(difference < 1e-6, "{difference}");
+    }
+}

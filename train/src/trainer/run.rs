@@ -1,0 +1,289 @@
+//! One run of a recipe, from its folder's first file to the trained model.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use rand::RngExt;
+
+use super::checkpoint::{self, State};
+use super::classroom::{Classroom, step_numbers};
+use super::error::TrainError;
+use super::feed::{Course, Feed};
+use super::held_out::HeldOut;
+use super::metrics::{Figures, Metrics, shares};
+use super::optimiser::Optimiser;
+use super::progress::Progress;
+use super::schedule::Schedule;
+use super::window::{Step, Window};
+use super::{Options, Outcome, folder, trained};
+use crate::config::{Recipe, Stage};
+use crate::data::{Corpus, Loader, Shard};
+use crate::evaluate::{Collapse, collapse};
+use crate::loss::Frames;
+
+pub(super) struct Run<'a> {
+    recipe: &'a Recipe,
+    options: Options<'a>,
+    classroom: Classroom,
+    optimiser: Optimiser,
+    feed: Feed,
+    held_out: Option<HeldOut>,
+    state: State,
+    /// Steps skipped since the last that was not.
+    skipped_in_row: u32,
+    metrics: Metrics,
+    progress: Progress,
+    /// Whether the student was found collapsed when it was last looked at.
+    collapsed: bool,
+}
+
+impl<'a> Run<'a> {
+    /// Checks that recipe, data and teacher go together, then begins the run or goes on with it.
+    pub(super) fn open(recipe: &'a Recipe, options: Options<'a>) -> Result<Self, TrainError> {
+        recipe.validate()?;
+        let strictness = recipe.data.strictness();
+        let classroom = Classroom::open(recipe, options.device)?;
+        let corpus = Corpus::read(&recipe.data.train, strictness)?;
+        let held_out = HeldOut::read(recipe)?;
+
+        let newest = folder::begin(recipe, options)?;
+        let mut state = State::start(recipe.to_toml());
+        let mut optimiser = Optimiser::new(classroom.student.parameters(), &recipe.optimiser);
+        if let Some(newest) = newest {
+            newest.restore(&classroom.student.state())?;
+            newest.restore(&optimiser.state())?;
+            state = State {
+                recipe: state.recipe,
+                ..newest.state
+            };
+            optimiser.set_updates(state.updates);
+        }
+        let loader = Loader::start(
+            &corpus,
+            classroom.tokenizer.clone(),
+            &recipe.data.loader(recipe.seed),
+            strictness,
+            Shard::WHOLE,
+            state.position,
+        )?;
+        let total = recipe.stages.iter().map(|stage| stage.steps).sum();
+        let progress = Progress::new(total, state.step);
+        let left_out = loader.left_out();
+        if left_out.total() > 0 {
+            progress.warn(&format!("left out of the training data: {left_out}"));
+        }
+        Ok(Self {
+            recipe,
+            options,
+            feed: Feed::start(loader, classroom.front_end()),
+            classroom,
+            optimiser,
+            held_out,
+            metrics: Metrics::open(options.run, state.step)?,
+            state,
+            skipped_in_row: 0,
+            progress,
+            collapsed: false,
+        })
+    }
+
+    /// Trains to the end, or until it is stopped.
+    pub(super) fn go(mut self) -> Result<Outcome, TrainError> {
+        let recipe = self.recipe;
+        while let Some(stage) = recipe.stages.get(self.state.stage) {
+            if !self.run_stage(stage)? {
+                let checkpoint = self.save()?;
+                self.progress.finish();
+                return Ok(Outcome::Stopped(checkpoint));
+            }
+            self.state.stage += 1;
+            self.state.stage_step = 0;
+            self.state.updates = 0;
+            self.optimiser = Optimiser::new(self.classroom.student.parameters(), &recipe.optimiser);
+            self.save()?;
+        }
+        let trained = trained::write(self.options.run, recipe, &self.classroom, &self.state)?;
+        self.progress.finish();
+        Ok(Outcome::Finished(trained))
+    }
+
+    /// Returns `false` if it was stopped before the stage's end.
+    fn run_stage(&mut self, stage: &Stage) -> Result<bool, TrainError> {
+        let recipe = self.recipe;
+        let schedule = Schedule::new(&recipe.optimiser, stage);
+        let mut window = Window::start(self.feed.waiting());
+        while self.state.stage_step < stage.steps {
+            if self.options.stop.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            let rate = schedule.rate(self.state.stage_step);
+            let (step, course) = self.step(stage, rate)?;
+            self.state.step += 1;
+            self.state.stage_step += 1;
+            self.state.updates = self.optimiser.updates();
+            self.state.seconds += step.seconds;
+            self.state.position = course.batch.next;
+            let waiting = self.feed.waiting().share();
+            let loss = step.losses.first().map_or(f64::NAN, |(_, loss)| *loss);
+            self.progress.step(&stage.name, loss, step.seconds, waiting);
+            if self.skipped_in_row == 0 {
+                window.add(&step);
+            }
+
+            let last = self.state.stage_step == stage.steps;
+            let due = |every: u64| last || self.state.step.is_multiple_of(every);
+            let (figures, evaluation) = (
+                due(recipe.metrics.every_steps),
+                due(recipe.evaluation.every_steps),
+            );
+            // The stage's end is saved by the caller, as the beginning of the next.
+            let checkpoint = !last && due(recipe.checkpoints.every_steps);
+            if figures {
+                let mut figures = window.figures(self.feed.waiting());
+                figures.extend(self.state_figures(&course, rate));
+                figures.extend(self.diagnose(stage, &course)?);
+                self.metrics.write(self.state.step, &stage.name, &figures)?;
+                window = Window::start(self.feed.waiting());
+            }
+            if let Some(held_out) = &self.held_out
+                && evaluation
+            {
+                let figures = held_out.measure(&self.classroom, stage)?;
+                self.metrics.write(self.state.step, &stage.name, &figures)?;
+            }
+            if checkpoint {
+                self.save()?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Adds up the gradients of as many batches as make a step, and moves the parameters. Returns the
+    /// last batch, too.
+    fn step(&mut self, stage: &Stage, rate: f64) -> Result<(Step, Course), TrainError> {
+        let count = self.recipe.optimiser.accumulate_batches;
+        let mut rng = step_numbers(self.recipe.seed, self.state.step);
+        tch::manual_seed(rng.random());
+        self.optimiser.clear_gradients()?;
+        let mut losses = vec![("loss", 0.0)];
+        let mut seconds = 0.0;
+        let mut last = None;
+        for _ in 0..count {
+            let course = self.next_course()?;
+            seconds += course.batch.seconds();
+            let contexts = &self.classroom.contexts;
+            let context = contexts[rng.random_range(0..contexts.len())];
+            let objective = self.classroom.train(stage, &course, context)?;
+            let scaled = objective.total / f64::from(count);
+            scaled.f_backward()?;
+            losses[0].1 += scaled.double_value(&[]);
+            for (index, (name, term)) in objective.terms.into_iter().enumerate() {
+                let value = term.double_value(&[]) / f64::from(count);
+                match losses.get_mut(index + 1) {
+                    Some((_, sum)) => *sum += value,
+                    None => losses.push((name, value)),
+                }
+            }
+            last = Some(course);
+        }
+        let Some(course) = last else {
+            unreachable!("a step accumulates at least one batch, which is checked")
+        };
+        let gradient_norm = self.optimiser.clip()?;
+        if losses[0].1.is_finite() && gradient_norm.is_finite() {
+            self.optimiser.step(rate)?;
+            self.classroom
+                .student
+                .update_average(self.optimiser.updates())?;
+            self.skipped_in_row = 0;
+        } else {
+            self.skip(losses[0].1, gradient_norm, &course)?;
+        }
+        let step = Step {
+            losses,
+            gradient_norm,
+            seconds,
+        };
+        Ok((step, course))
+    }
+
+    /// Leaves a step out, unless too many were.
+    fn skip(&mut self, loss: f64, norm: f64, course: &Course) -> Result<(), TrainError> {
+        self.skipped_in_row += 1;
+        self.state.skipped += 1;
+        let step = self.state.step;
+        self.progress.warn(&format!(
+            "step {step} is skipped: loss {loss}, gradient norm {norm}, in a batch with {}",
+            course.batch.ids.first().map_or("", String::as_str)
+        ));
+        let count = self.skipped_in_row;
+        if count < self.recipe.optimiser.skip_limit {
+            return Ok(());
+        }
+        Err(TrainError::Diverged { step, count })
+    }
+
+    fn next_course(&mut self) -> Result<Course, TrainError> {
+        match self.feed.next() {
+            Some(course) => Ok(course?),
+            None => unreachable!("the loader has no last epoch"),
+        }
+    }
+
+    fn state_figures(&self, course: &Course, rate: f64) -> Figures {
+        let figures = [
+            ("train/learning_rate", rate),
+            ("train/skipped_steps", self.state.skipped as f64),
+            ("data/broken_utterances", course.broken.utterances as f64),
+            ("data/epoch", self.state.position.epoch as f64),
+            ("data/audio_hours", self.state.seconds / 3600.0),
+        ];
+        figures.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    /// Looks for collapse, and compares spikes with the teacher's.
+    fn diagnose(&mut self, stage: &Stage, course: &Course) -> Result<Figures, TrainError> {
+        let student = self.classroom.ask(course, self.classroom.contexts[0])?;
+        let mut figures = Vec::new();
+        let hidden = Frames {
+            values: &student.hidden,
+            lengths: &student.lengths,
+        };
+        if let Some(found) = collapse(hidden) {
+            figures.push(("diagnostics/hidden_deviation".to_owned(), found.deviation));
+            figures.push(("diagnostics/hidden_cosine".to_owned(), found.cosine));
+            self.warn_of(found, stage);
+        }
+        let agreement = self.classroom.agreement(course, &student)?;
+        figures.extend(shares("diagnostics", agreement.unwrap_or_default()));
+        Ok(figures)
+    }
+
+    /// Warns once of each collapse; a student at its beginning has not learnt to differ yet.
+    fn warn_of(&mut self, found: Collapse, stage: &Stage) {
+        let optimiser = &self.recipe.optimiser;
+        let warm_up = stage.warm_up_steps.unwrap_or(optimiser.warm_up_steps);
+        let begun = self.state.stage > 0 || self.state.stage_step > warm_up;
+        let collapsed = begun && found.is_alarming();
+        if collapsed && !self.collapsed {
+            self.progress.warn(&format!(
+                "step {}, stage {:?}: the student's hidden vectors collapse: deviation {:.3} \
+                 (healthy above {}), mean cosine {:.3} (healthy below {})",
+                self.state.step,
+                stage.name,
+                found.deviation,
+                Collapse::LEAST_DEVIATION,
+                found.cosine,
+                Collapse::MOST_COSINE
+            ));
+        }
+        self.collapsed = collapsed;
+    }
+
+    fn save(&self) -> Result<PathBuf, TrainError> {
+        let mut tensors = self.classroom.student.state();
+        tensors.extend(self.optimiser.state());
+        let keep = self.recipe.checkpoints.keep;
+        checkpoint::save(self.options.run, &self.state, tensors, keep)
+    }
+}

@@ -1,0 +1,614 @@
+//! Training as a user meets it: a recipe and speech in, a run's folder out. The speech is made of
+//! tones, one for each letter.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::f32::consts::TAU;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use safetensors::SafeTensors;
+use sori_train::config::{self, Recipe};
+use sori_train::data::{Tokenizer, TokenizerKind, manifest};
+use sori_train::model;
+use sori_train::trainer::{Options, Outcome, Provenance, TrainError, train};
+use tch::Device;
+
+/// What is said: every letter is a tone of its own.
+const TEXTS: [&str; 8] = [
+    "a cab",
+    "bad face",
+    "a deaf cafe",
+    "fed",
+    "cede a bead",
+    "dab",
+    "ebb",
+    "face a cad",
+];
+
+/// A folder with speech, a tokenizer and a recipe. Torch's random numbers belong to the whole
+/// process, so that one test trains at a time.
+struct Workshop {
+    folder: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
+}
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+impl Workshop {
+    fn new() -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        tch::set_num_threads(1);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let mut lines = Vec::new();
+        for (index, text) in TEXTS.iter().enumerate() {
+            let name = format!("{index}.wav");
+            let seconds = write_tones(&path.join(&name), text);
+            manifest::write_line(&mut lines, &name, seconds, text, None).unwrap();
+        }
+        fs::write(path.join("speech.jsonl"), lines).unwrap();
+        let tokenizer = Tokenizer::train(TEXTS, TokenizerKind::Bpe, 28).unwrap();
+        tokenizer.save(&path.join("tokenizer")).unwrap();
+        Self {
+            folder,
+            _alone: alone,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A recipe for a tiny model, with changes.
+    fn recipe(&self, stages: &str, changes: &[&str]) -> Recipe {
+        let text = format!(
+            r#"
+            name = "tiny"
+            seed = 3
+            [model]
+            d_model = 16
+            layers = 2
+            heads = 2
+            feed_forward = 24
+            kernel = 3
+            subsampling_channels = 4
+            [data]
+            tokenizer = {tokenizer:?}
+            train = [{{ manifest = {speech:?} }}]
+            workers = 1
+            batching = {{ max_seconds = 6.0, longest = 3.0, buckets = 2 }}
+            augmentation.noise.probability = 0.0
+            augmentation.room.probability = 0.0
+            spec_augment = {{ frequency_masks = 1, frequency_width = 4, time_masks = 1 }}
+            [contexts]
+            chunks_ms = [160, 320, "full"]
+            left_ms = 320
+            [optimiser]
+            peak_learning_rate = 0.01
+            warm_up_steps = 2
+            [metrics]
+            every_steps = 1
+            {stages}
+            "#,
+            tokenizer = self.path("tokenizer"),
+            speech = self.path("speech.jsonl"),
+        );
+        let path = self.path("recipe.toml");
+        fs::write(&path, text).unwrap();
+        let changes: Vec<_> = changes.iter().map(|&change| change.to_owned()).collect();
+        config::read(&path, &changes).unwrap()
+    }
+
+    fn train(&self, recipe: &Recipe, run: &str) -> Result<Outcome, TrainError> {
+        let run = self.path(run);
+        train(recipe, options(&run, false, &AtomicBool::new(false)))
+    }
+}
+
+fn options<'a>(run: &'a Path, resume: bool, stop: &'a AtomicBool) -> Options<'a> {
+    Options {
+        run,
+        resume,
+        device: Device::Cpu,
+        stop,
+    }
+}
+
+/// Writes a text in tones of 0.16 s, and returns the seconds.
+fn write_tones(path: &Path, text: &str) -> f64 {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 16_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut file = hound::WavWriter::create(path, spec).unwrap();
+    let mut samples = 0;
+    for letter in text.bytes() {
+        let level = if letter == b' ' { 0.0 } else { 8000.0 };
+        let pitch = 300.0 + 350.0 * f32::from(letter.saturating_sub(b'a'));
+        for n in 0..2560 {
+            let phase = TAU * pitch * n as f32 / 16_000.0;
+            file.write_sample((level * phase.sin()) as i16).unwrap();
+        }
+        samples += 2560;
+    }
+    file.finalize().unwrap();
+    f64::from(samples) / 16_000.0
+}
+
+/// One figure of each line of a run's metrics that has it.
+fn figures(run: &Path, name: &str) -> Vec<f64> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines.filter_map(|line| line.get(name)?.as_f64()).collect()
+}
+
+fn finished(outcome: Outcome) -> PathBuf {
+    match outcome {
+        Outcome::Finished(model) => model,
+        Outcome::Stopped(_) => panic!("the run was stopped"),
+    }
+}
+
+const CTC: &str = "[[stage]]\nname = \"ctc\"\nsteps = 6\nloss = { ctc = 1.0 }";
+
+const SAM_GUIDED: &str = r#"
+[[stage]]
+name = "sam"
+steps = 6
+loss = { sam = 1.0 }
+[[stage]]
+name = "guided"
+steps = 6
+loss = { ctc = 1.0, guided = 1.0 }
+"#;
+
+impl Workshop {
+    /// Trains a teacher for a few steps, and gives its specification as a change of a recipe.
+    fn teacher(&self) -> String {
+        let recipe = self.recipe(CTC, &["seed=8", "contexts.chunks_ms=[\"full\"]"]);
+        let model = finished(self.train(&recipe, "teacher").unwrap());
+        format!("teacher.source=sori:{}", model.display())
+    }
+}
+
+/// The tensors of a file whose names begin with `prefix`, by name, as bytes.
+fn tensors(path: &Path, prefix: &str) -> Vec<(String, Vec<u8>)> {
+    let bytes = fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut found: Vec<_> = file
+        .iter()
+        .filter_map(|(name, view)| Some((name.strip_prefix(prefix)?.into(), view.data().to_vec())))
+        .collect();
+    found.sort();
+    found
+}
+
+fn checkpoint(run: &Path, step: u64) -> PathBuf {
+    run.join(format!("checkpoints/step-{step:08}.safetensors"))
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+#[test]
+fn a_model_learns_and_says_where_it_comes_from() {
+    let workshop = Workshop::new();
+    let recipe = workshop.recipe(
+        CTC,
+        &[
+            "stage.ctc.steps=200",
+            "data.batching.max_seconds=30",
+            "data.batching.buckets=1",
+            "model.d_model=32",
+            "model.dropout=0.0",
+            "model.dropout_attention=0.0",
+            "data.augmentation.speed.factors=[]",
+            "data.augmentation.quiet.probability=0",
+            "data.spec_augment.frequency_masks=0",
+            "data.spec_augment.time_masks=0",
+            "optimiser.warm_up_steps=20",
+        ],
+    );
+    let trained = finished(workshop.train(&recipe, "run").unwrap());
+    let losses = figures(&workshop.path("run"), "train/ctc");
+    assert_eq!(losses.len(), 200);
+    // A model that knows nothing but how often a letter comes stays above 10.
+    eprintln!("{:?}", losses.iter().step_by(10).collect::<Vec<_>>());
+    assert!(mean(&losses[190..]) < 3.0, "{:?}", &losses[190..]);
+
+    let (_store, model) = model::load(&trained, Device::Cpu).unwrap();
+    assert_eq!(model.config().vocabulary, 28);
+    let bytes = fs::read(&trained).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let json = &header.metadata().as_ref().unwrap()["provenance"];
+    let provenance: Provenance = serde_json::from_str(json).unwrap();
+    assert_eq!(
+        (
+            provenance.recipe.as_str(),
+            provenance.seed,
+            provenance.steps
+        ),
+        ("tiny", 3, 200)
+    );
+    assert_eq!(provenance.chunks_ms, recipe.contexts.chunks_ms);
+    assert_eq!(provenance.tokens.len(), 28);
+    assert!(provenance.hours > 0.0);
+    let resolved = fs::read_to_string(workshop.path("run/recipe.resolved.toml")).unwrap();
+    assert_eq!(provenance.recipe_toml, resolved);
+}
+
+#[test]
+fn a_resumed_run_is_an_unbroken_one() {
+    let workshop = Workshop::new();
+    let teacher = workshop.teacher();
+    let changes = [
+        teacher.as_str(),
+        "optimiser.accumulate_batches=2",
+        "checkpoints.every_steps=1",
+        "checkpoints.keep=20",
+        "checkpoints.average_last=2",
+    ];
+    let recipe = workshop.recipe(SAM_GUIDED, &changes);
+    let trained = finished(workshop.train(&recipe, "whole").unwrap());
+    let whole = workshop.path("whole");
+    let losses = figures(&whole, "train/loss");
+    assert_eq!(losses.len(), 12);
+    // In the first stage, at its end, and in the second.
+    for step in [3, 6, 8] {
+        let run = workshop.path(&format!("cut off at {step}"));
+        fs::create_dir_all(run.join("checkpoints")).unwrap();
+        for step in 1..=step {
+            fs::copy(checkpoint(&whole, step), checkpoint(&run, step)).unwrap();
+        }
+        for file in ["metrics.jsonl", "recipe.resolved.toml"] {
+            fs::copy(whole.join(file), run.join(file)).unwrap();
+        }
+        let again = train(&recipe, options(&run, true, &AtomicBool::new(false))).unwrap();
+        let resumed = figures(&run, "train/loss");
+        assert_eq!(resumed.len(), 12);
+        for (expected, found) in losses.iter().zip(&resumed) {
+            assert!((expected - found).abs() < 1e-6, "{losses:?} {resumed:?}");
+        }
+        assert!(tensors(&finished(again), "") == tensors(&trained, ""));
+    }
+
+    let run = workshop.path("stopped");
+    let stopped = train(&recipe, options(&run, false, &AtomicBool::new(true))).unwrap();
+    assert_eq!(stopped, Outcome::Stopped(checkpoint(&run, 0)));
+    let again = train(&recipe, options(&run, true, &AtomicBool::new(false))).unwrap();
+    assert!(tensors(&finished(again), "") == tensors(&trained, ""));
+}
+
+#[test]
+fn the_sam_stage_leaves_what_it_does_not_reach() {
+    let workshop = Workshop::new();
+    let teacher = workshop.teacher();
+    let changes = [
+        teacher.as_str(),
+        "checkpoints.every_steps=1",
+        "checkpoints.keep=20",
+    ];
+    let recipe = workshop.recipe(SAM_GUIDED, &changes);
+    workshop.train(&recipe, "run").unwrap();
+    let run = workshop.path("run");
+    let idle = |name: &str| {
+        let of_last_layer = [
+            "self_attn.linear_v",
+            "self_attn.linear_out",
+            "norm_conv",
+            "conv.",
+            "norm_feed_forward2",
+            "feed_forward2",
+            "norm_out",
+        ];
+        let rest = name.strip_prefix("encoder.layers.1.");
+        name.starts_with("decoder.")
+            || rest.is_some_and(|rest| of_last_layer.iter().any(|part| rest.starts_with(part)))
+    };
+    for kind in ["model/", "average/"] {
+        let changed = |from: u64, to: u64| {
+            let (before, after) = (
+                tensors(&checkpoint(&run, from), kind),
+                tensors(&checkpoint(&run, to), kind),
+            );
+            let pairs = before.into_iter().zip(after);
+            pairs
+                .map(|(before, after)| (before.0, before.1 != after.1))
+                .collect::<Vec<_>>()
+        };
+        for (name, changed) in changed(1, 6) {
+            assert_eq!(changed, !idle(&name), "{kind}{name}");
+        }
+        for (name, changed) in changed(6, 12) {
+            assert!(changed, "{kind}{name}");
+        }
+    }
+}
+
+#[test]
+fn every_method_trains() {
+    let workshop = Workshop::new();
+    let teacher = workshop.teacher();
+    for (loss, heads) in [
+        ("softmax", "mean"),
+        ("feature", "mean"),
+        ("guided", "mean"),
+        ("sam", "grouped"),
+    ] {
+        let recipe = workshop.recipe(
+            CTC,
+            &[
+                &teacher,
+                &format!("stage.ctc.loss={{ ctc = 1, {loss} = 1 }}"),
+                &format!("stage.ctc.heads={heads}"),
+            ],
+        );
+        workshop.train(&recipe, loss).unwrap();
+        let of_loss = figures(&workshop.path(loss), &format!("train/{loss}"));
+        assert_eq!(of_loss.len(), 6);
+        let sums = figures(&workshop.path(loss), "train/ctc");
+        for ((total, a), b) in figures(&workshop.path(loss), "train/loss")
+            .iter()
+            .zip(&of_loss)
+            .zip(&sums)
+        {
+            assert!(
+                (total - a - b).abs() < 1e-3 * total.abs(),
+                "{loss}: {total} of {a} and {b}"
+            );
+        }
+    }
+    for name in [
+        "hidden_deviation",
+        "hidden_cosine",
+        "spikes_within_one_frame",
+    ] {
+        let found = figures(&workshop.path("sam"), &format!("diagnostics/{name}"));
+        assert!(!found.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn held_out_speech_is_measured_for_every_chunk_size() {
+    let workshop = Workshop::new();
+    let manifest = format!("evaluation.manifests=[{:?}]", workshop.path("speech.jsonl"));
+    let recipe = workshop.recipe(CTC, &[&manifest, "evaluation.every_steps=4"]);
+    workshop.train(&recipe, "run").unwrap();
+    for chunk in ["160ms", "320ms", "full"] {
+        let rates = figures(&workshop.path("run"), &format!("held_out/wer/{chunk}"));
+        assert!(rates.len() == 2 && rates.iter().all(|rate| *rate > 0.0));
+        let losses = figures(&workshop.path("run"), &format!("held_out/ctc/{chunk}"));
+        // At steps 4 and 6, the last.
+        assert_eq!(losses.len(), 2);
+        assert!(losses[1].is_finite());
+    }
+    let events = workshop.path("run/tensorboard");
+    let file = fs::read_dir(events)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let records = records(&fs::read(file).unwrap());
+    // The version, a record for each step, and the two measurements.
+    assert_eq!(records.len(), 1 + 6 + 2);
+    let holds = |record: &[u8], text: &[u8]| record.windows(text.len()).any(|at| at == text);
+    assert!(holds(&records[0], b"brain.Event:2"));
+    assert!(holds(&records[1], b"train/ctc"));
+    assert!(holds(&records[5], b"held_out/ctc/160ms"));
+}
+
+/// Takes a file of records apart.
+fn records(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_at(8);
+        let length = u64::from_le_bytes(length.try_into().unwrap()) as usize;
+        let (record, rest) = rest[4..].split_at(length);
+        found.push(record.to_vec());
+        bytes = &rest[4..];
+    }
+    found
+}
+
+#[test]
+fn bf16_trains_on_the_cpu() {
+    let workshop = Workshop::new();
+    let presets: [&[&str]; 2] = [
+        &["model.preset=student"],
+        &["model.preset=teacher", "contexts.chunks_ms=[\"full\"]"],
+    ];
+    for (index, preset) in presets.iter().enumerate() {
+        let losses = ["fp32", "bf16"].map(|precision| {
+            let run = format!("{precision} {index}");
+            let precision = format!("precision={precision}");
+            let changes: Vec<_> = preset.iter().copied().chain([precision.as_str()]).collect();
+            workshop
+                .train(&workshop.recipe(CTC, &changes), &run)
+                .unwrap();
+            figures(&workshop.path(&run), "train/ctc")
+        });
+        assert!(losses[1].iter().all(|loss| loss.is_finite()));
+        let [full, half] = losses.map(|losses| losses[0]);
+        let difference = (full - half).abs() / full;
+        assert!(difference < 0.02, "{full} and {half}");
+        assert!(
+            difference > 1e-7,
+            "autocast changes nothing: {full} and {half}"
+        );
+    }
+}
+
+#[test]
+fn training_that_diverges_is_stopped() {
+    let workshop = Workshop::new();
+    let changes = [
+        "optimiser.peak_learning_rate=1e30",
+        "optimiser.skip_limit=3",
+        "stage.ctc.steps=50",
+    ];
+    let recipe = workshop.recipe(CTC, &changes);
+    let error = workshop.train(&recipe, "run").unwrap_err();
+    assert!(
+        matches!(error, TrainError::Diverged { count: 3, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn teachers_are_asked_for_what_they_have() {
+    let workshop = Workshop::new();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let whisper = format!(
+        "teacher.source=whisper:{}",
+        golden.join("whisper/encoder.safetensors").display()
+    );
+    let nemo = format!(
+        "teacher.source=nemo:{}",
+        golden.join("nemo/tiny.nemo").display()
+    );
+    let refused = |teacher: &str, changes: &[&str]| {
+        let changes: Vec<_> = [teacher].iter().chain(changes).copied().collect();
+        workshop
+            .train(&workshop.recipe(CTC, &changes), "refused")
+            .unwrap_err()
+    };
+    let guided = "stage.ctc.loss={ guided = 1 }";
+    let error = refused(&whisper, &[guided]);
+    assert_eq!(
+        error.to_string(),
+        "the teacher has no CTC posteriors, which loss \"guided\" of stage \"ctc\" needs"
+    );
+    let error = refused(&nemo, &[guided]);
+    assert!(
+        matches!(error, TrainError::Outputs { student: 29, .. }),
+        "{error}"
+    );
+    let error = refused(&whisper, &["stage.ctc.loss={ sam = 1 }"]);
+    assert!(matches!(error, TrainError::TooLong { .. }), "{error}");
+
+    // Each hears the speech through its own front-end.
+    let short = "data.batching.longest=0.9";
+    let prompt = "data.augmentation.quiet.probability=0";
+    for (index, teacher) in [whisper, nemo].iter().enumerate() {
+        let changes = [
+            teacher,
+            "stage.ctc.loss={ ctc = 1, sam = 1 }",
+            short,
+            prompt,
+        ];
+        let run = format!("run {index}");
+        workshop
+            .train(&workshop.recipe(CTC, &changes), &run)
+            .unwrap();
+        assert_eq!(figures(&workshop.path(&run), "train/sam").len(), 6);
+    }
+}
+
+#[test]
+fn teacher_and_student_mean_the_same_tokens() {
+    let workshop = Workshop::new();
+    let tokenizer = |name: &str, texts: &[&str]| {
+        let tokenizer = Tokenizer::train(texts.iter().copied(), TokenizerKind::Bpe, 31).unwrap();
+        tokenizer.save(&workshop.path(name)).unwrap();
+        format!("data.tokenizer={:?}", workshop.path(name))
+    };
+    let (one, other) = (
+        tokenizer("one", &["bad dab cab"]),
+        tokenizer("other", &["face fade"]),
+    );
+    let recipe = workshop.recipe(CTC, &["seed=8", &one]);
+    let model = finished(workshop.train(&recipe, "teacher").unwrap());
+    let teacher = format!("teacher.source=sori:{}", model.display());
+    let guided = [&teacher, "stage.ctc.loss={ ctc = 1, guided = 1 }"];
+    workshop
+        .train(&workshop.recipe(CTC, &[guided[0], guided[1], &one]), "same")
+        .unwrap();
+    let recipe = workshop.recipe(CTC, &[guided[0], guided[1], &other]);
+    let error = workshop.train(&recipe, "other run").unwrap_err();
+    assert!(
+        matches!(error, TrainError::Tokens { id: 28, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn runs_are_not_overwritten_nor_mixed() {
+    let workshop = Workshop::new();
+    let recipe = workshop.recipe(CTC, &[]);
+    workshop.train(&recipe, "run").unwrap();
+    let run = workshop.path("run");
+    let again =
+        |recipe: &Recipe, resume| train(recipe, options(&run, resume, &AtomicBool::new(false)));
+    assert!(matches!(
+        again(&recipe, false),
+        Err(TrainError::Exists { .. })
+    ));
+    let other = workshop.recipe(CTC, &["optimiser.clip_norm=4"]);
+    match again(&other, true) {
+        Err(TrainError::OtherRecipe { key, .. }) => assert_eq!(key, "optimiser.clip_norm"),
+        other => panic!("{other:?}"),
+    }
+    // What does not decide the result may change; a run that is done stays so.
+    let before = tensors(&run.join("final.safetensors"), "");
+    let patient = workshop.recipe(CTC, &["checkpoints.every_steps=7"]);
+    finished(again(&patient, true).unwrap());
+    assert!(before == tensors(&run.join("final.safetensors"), ""));
+
+    let newest = checkpoint(&run, 6);
+    let whole = fs::read(&newest).unwrap();
+    fs::write(&newest, &whole[..whole.len() / 2]).unwrap();
+    match again(&recipe, true) {
+        Err(TrainError::Checkpoint { path, .. }) => assert_eq!(path, newest),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_interrupted_command_saves_and_goes_on() {
+    let workshop = Workshop::new();
+    workshop.recipe(CTC, &[]);
+    let run = workshop.path("run");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sori-train"));
+    command
+        .args([
+            "train",
+            "--device",
+            "cpu",
+            "--set",
+            "stage.ctc.steps=2000",
+            "--out",
+        ])
+        .arg(&run)
+        .arg(workshop.path("recipe.toml"))
+        .env("OMP_NUM_THREADS", "1");
+    let mut running = command.stderr(Stdio::piped()).spawn().unwrap();
+    while !run.join("metrics.jsonl").exists() || figures(&run, "train/loss").len() < 3 {
+        if running.try_wait().unwrap().is_some() {
+            panic!("it ended by itself: {:?}", running.wait_with_output());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    let kill = Command::new("kill")
+        .args(["-INT", &running.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    let ended = running.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(130));
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(said.contains("stopped, state saved in"), "{said}");
+    let done = figures(&run, "train/loss").len();
+    assert!((3..2000).contains(&done));
+
+    assert!(checkpoint(&run, done as u64).exists());
+}
