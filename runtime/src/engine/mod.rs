@@ -8,7 +8,6 @@
 //! which owns the stream's caches: they are handed from step to step inside the engine and never
 //! copied out.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::model::{Package, PackageError, Precision};
@@ -215,7 +214,7 @@ fn contained(
     package: &Package,
     load: impl FnOnce() -> Result<Arc<dyn Engine>, EngineError>,
 ) -> Result<Arc<dyn Engine>, EngineError> {
-    catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|panic| {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(load)).unwrap_or_else(|panic| {
         let reason = panic
             .downcast_ref::<String>()
             .cloned()

@@ -60,6 +60,10 @@ pub struct Package {
 
 /// One validated graph of a package.
 #[derive(Debug, Clone)]
+#[cfg_attr(
+    not(any(feature = "ort", feature = "ort-download")),
+    allow(dead_code, reason = "only ort binds values by name")
+)]
 pub(crate) struct Graph {
     pub(crate) source: GraphSource,
     pub(crate) signature: Signature,
@@ -191,6 +195,10 @@ impl Package {
         self.slot(precision).as_ref().map(|graph| &graph.source)
     }
 
+    #[cfg_attr(
+        not(any(feature = "ort", feature = "ort-download", feature = "tract")),
+        allow(dead_code, reason = "only an engine reads it")
+    )]
     pub(crate) fn graph(&self, precision: Precision) -> Result<&Graph, PackageError> {
         self.slot(precision)
             .as_ref()
