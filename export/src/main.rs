@@ -1,0 +1,221 @@
+//! The `sori-export` command.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::{Args, Parser, Subcommand};
+use serde_json::Value;
+use sori::model::Measurement;
+use sori_export::{About, Exported, Inspection, Options, export, inspect};
+
+/// Make a streaming model package of a trained checkpoint, and verify it.
+#[derive(Parser)]
+#[command(
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    export: Option<Export>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Tell what is in a graph: operators, parameters, and the work of one chunk.
+    Inspect {
+        /// An ONNX file with fixed shapes.
+        #[arg(value_name = "MODEL.onnx")]
+        model: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Export {
+    /// The checkpoint that sori-train wrote.
+    checkpoint: PathBuf,
+    /// The directory to make.
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// The tokens that the model was trained with; without it, those in the checkpoint, or else
+    /// tokens.txt beside it.
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
+    /// Audio of one chunk: how long a word can wait.
+    #[arg(long, value_name = "MS", default_value_t = 320)]
+    chunk_ms: u32,
+    /// Audio before the chunk that attention sees; without it, what the model was trained with, or
+    /// 5120 if the checkpoint does not say.
+    #[arg(long, value_name = "MS")]
+    left_ms: Option<u32>,
+    /// Add a graph with 8-bit integer weights.
+    #[arg(long)]
+    int8: bool,
+    /// Store float weights in 16 bits.
+    #[arg(long)]
+    f16_weights: bool,
+    /// Add a graph for so many streams at once.
+    #[arg(long, value_name = "N")]
+    batch: Option<u32>,
+    /// Speech to verify with; without it, a clip that is built in.
+    #[arg(long, value_name = "WAV")]
+    speech: Option<PathBuf>,
+    /// Name of the model; without it, that of the directory.
+    #[arg(long)]
+    name: Option<String>,
+    /// Language tag.
+    #[arg(long, value_name = "TAG", default_value = "en")]
+    language: String,
+    /// One sentence about the model.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    description: String,
+    /// Licence of the weights.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    license: String,
+    /// Where the weights come from: `recipe=…`, `data=…`, `data_license=…`, `teacher=…`,
+    /// `commit=…`. May be given again, and comes before what the checkpoint says.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = fact)]
+    training: Vec<(String, Value)>,
+    /// A word error rate, per cent, that was measured at this chunk. May be given again.
+    #[arg(long, value_name = "SET=WER", value_parser = word_error_rate)]
+    measured: Vec<(String, f64)>,
+}
+
+fn fact(text: &str) -> Result<(String, Value), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.into())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+fn word_error_rate(text: &str) -> Result<(String, f64), String> {
+    let parsed = text
+        .rsplit_once('=')
+        .and_then(|(set, rate)| Some((set.to_owned(), rate.parse::<f64>().ok()?)));
+    parsed
+        .filter(|(_, rate)| rate.is_finite() && *rate >= 0.0)
+        .ok_or_else(|| "expected SET=WER, WER a number".into())
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of our output, `head` say, has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sori-export: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    match (arguments.command, arguments.export) {
+        (Some(Command::Inspect { model }), _) => print_inspection(&inspect(&model)?)?,
+        (None, Some(arguments)) => {
+            let output = arguments.output.clone();
+            let checkpoint = arguments.checkpoint.clone();
+            let exported = export(&checkpoint, &output, &arguments.options())?;
+            print_exported(&output, &exported)?;
+        }
+        (None, None) => bail!("expected a checkpoint"),
+    }
+    Ok(())
+}
+
+impl Export {
+    fn options(self) -> Options {
+        let measured = |(set, wer)| Measurement {
+            set,
+            wer,
+            chunk_ms: Some(self.chunk_ms),
+            precision: None,
+        };
+        Options {
+            chunk_ms: self.chunk_ms,
+            left_ms: self.left_ms,
+            int8: self.int8,
+            f16_weights: self.f16_weights,
+            batch: self.batch,
+            tokens: self.tokens,
+            speech: self.speech,
+            about: About {
+                name: self.name,
+                language: self.language,
+                description: self.description,
+                license: self.license,
+                training: self.training.into_iter().collect(),
+                measured: self.measured.into_iter().map(measured).collect(),
+            },
+        }
+    }
+}
+
+fn print_exported(directory: &Path, exported: &Exported) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "{}: {} parameters",
+        directory.display(),
+        exported.parameters
+    )?;
+    for graph in &exported.graphs {
+        writeln!(
+            out,
+            "  {:<18} {:>10} bytes  {:>5} nodes",
+            graph.file, graph.bytes, graph.nodes
+        )?;
+    }
+    writeln!(out, "against the trained model, chunk by chunk:")?;
+    for comparison in &exported.comparisons {
+        writeln!(
+            out,
+            "  {:<8} {:<6} {:<7} {:>4} chunks  largest difference {:.1e}  moved {:.1e}  same best token {:.2} %",
+            comparison.graph,
+            comparison.engine,
+            comparison.signal,
+            comparison.chunks,
+            comparison.largest_difference,
+            comparison.moved,
+            100.0 * comparison.same_best
+        )?;
+    }
+    Ok(())
+}
+
+fn print_inspection(inspection: &Inspection) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let nodes: usize = inspection.operators.values().sum();
+    writeln!(out, "nodes                 {nodes:>12}")?;
+    let mut operators: Vec<_> = inspection.operators.iter().collect();
+    operators.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), name.as_str()));
+    for (name, count) in operators {
+        writeln!(out, "  {name:<20}{count:>12}")?;
+    }
+    writeln!(out, "parameters            {:>12}", inspection.parameters)?;
+    // Per chunk, and per second of audio where the file says how long a chunk is.
+    let mut work = |what: &str, per_chunk: u64| match inspection.chunk_ms {
+        Some(ms) => {
+            let per_second = per_chunk as f64 * 1000.0 / f64::from(ms);
+            writeln!(
+                out,
+                "{what:<22}{per_chunk:>12} per {ms} ms chunk, {per_second:>14.0} per second of audio"
+            )
+        }
+        None => writeln!(out, "{what:<22}{per_chunk:>12} per chunk"),
+    };
+    work("multiply-adds", inspection.multiply_adds)?;
+    work("bytes: constants", inspection.constant_bytes)?;
+    work("bytes: caches, in, out", inspection.cache_bytes)?;
+    work("bytes: between nodes", inspection.activation_bytes)
+}

@@ -1,0 +1,485 @@
+//! What lies in a package, and what an export refuses.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use prost::Message;
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::Value;
+use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice, load};
+use sori::model::{Measurement, Package, Precision};
+use sori_export::graph::{self, GraphError, Streaming, StreamingError, Weights};
+use sori_export::{ExportError, Options, export};
+use sori_train::config::Chunk;
+use sori_train::model::ConformerConfig;
+use sori_train::trainer::Provenance;
+use support::{CHECKPOINT, checkpoint, model, options, tiny_student};
+use tch::Tensor;
+use tract_onnx::pb::ModelProto;
+
+fn decode(path: &Path) -> ModelProto {
+    ModelProto::decode(&*fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_package_holds_graphs_tokens_configuration_and_card() {
+    let folder = tempfile::tempdir().unwrap();
+    let (checkpoint, _) = checkpoint(folder.path(), &tiny_student(), 1);
+    let target = folder.path().join("models").join("tiny-en");
+    let mut options = Options {
+        int8: true,
+        batch: Some(3),
+        ..options(320, 1280)
+    };
+    options.about.description = "a test".to_owned();
+    options.about.license = "CC0-1.0".to_owned();
+    options.about.training = [("recipe".to_owned(), "none".into())].into();
+    options.about.measured = vec![Measurement {
+        set: "made-up".into(),
+        wer: 12.5,
+        chunk_ms: Some(320),
+        precision: None,
+    }];
+    let exported = export(&checkpoint, &target, &options).unwrap();
+
+    let mut files: Vec<_> = fs::read_dir(&target)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    files.sort();
+    let expected = [
+        "README.md",
+        "config.json",
+        "model.batch3.onnx",
+        "model.int8.onnx",
+        "model.onnx",
+        "tokens.txt",
+    ];
+    assert_eq!(files, expected);
+
+    let package = Package::open(&target).unwrap();
+    let config = package.config();
+    assert_eq!(config.name, "tiny-en");
+    assert_eq!(config.streaming.left_context_ms, 1280);
+    assert_eq!(config.geometry.window_size, config.geometry.chunk_shift);
+    assert_eq!(config.training["recipe"], "none");
+    assert_eq!(config.training["parameters"], exported.parameters);
+    let json: Value =
+        serde_json::from_slice(&fs::read(target.join("config.json")).unwrap()).unwrap();
+    // Two engines hear two signals for each of two graphs; the batched one has tract alone.
+    assert_eq!(json["verified"].as_array().unwrap().len(), 10);
+    assert_eq!(json["batched"]["streams"], 3);
+
+    let card = fs::read_to_string(target.join("README.md")).unwrap();
+    for fact in [
+        "# tiny-en",
+        "a test",
+        "CC0-1.0",
+        "recipe: none",
+        "| made-up | 12.50 | 320 ms |",
+        "sherpa_onnx",
+    ] {
+        assert!(card.contains(fact), "{fact} is not in\n{card}");
+    }
+
+    // What clients of the contract read; one that is missing ends them.
+    let onnx = decode(&target.join("model.int8.onnx"));
+    let value = |key: &str| {
+        &onnx
+            .metadata_props
+            .iter()
+            .find(|entry| entry.key == key)
+            .unwrap()
+            .value
+    };
+    for (key, expected) in [
+        ("window_size", "32"),
+        ("chunk_shift", "32"),
+        ("subsampling_factor", "4"),
+        ("vocab_size", "9"),
+        ("normalize_type", ""),
+    ] {
+        assert_eq!(value(key), expected, "{key}");
+    }
+    for dim in [
+        "cache_last_channel_dim1",
+        "cache_last_channel_dim2",
+        "cache_last_channel_dim3",
+        "cache_last_time_dim1",
+        "cache_last_time_dim2",
+        "cache_last_time_dim3",
+        "model_type",
+        "version",
+        "model_author",
+        "comment",
+    ] {
+        assert!(!value(dim).is_empty(), "{dim}");
+    }
+}
+
+#[test]
+fn half_weights_halve_the_file_and_change_little() {
+    let folder = tempfile::tempdir().unwrap();
+    // Large enough for the weights to outweigh the names.
+    let config = ConformerConfig {
+        d_model: 96,
+        heads: 2,
+        feed_forward: 256,
+        ..tiny_student()
+    };
+    let (checkpoint, _) = checkpoint(folder.path(), &config, 2);
+    let write = |name: &str, f16_weights| {
+        let target = folder.path().join(name);
+        export(
+            &checkpoint,
+            &target,
+            &Options {
+                f16_weights,
+                ..options(160, 640)
+            },
+        )
+        .unwrap();
+        target
+    };
+    let (full, half) = (write("full", false), write("half", true));
+    let size = |target: &Path| fs::metadata(target.join("model.onnx")).unwrap().len() as f64;
+    assert!(
+        size(&half) < 0.6 * size(&full),
+        "{} {}",
+        size(&half),
+        size(&full)
+    );
+
+    let log_mel = support::random_log_mel(3, 16, 80);
+    let window: Vec<f32> = log_mel.flatten(0, -1).try_into().unwrap();
+    let first_chunk = |target: &Path, engine| {
+        let precision = PrecisionChoice::Exactly(Precision::Fp32);
+        let options = EngineOptions {
+            engine,
+            precision,
+            threads: 1,
+        };
+        let engine = load(&Package::open(target).unwrap(), options).unwrap();
+        Tensor::from_slice(engine.session().unwrap().step(&window).unwrap())
+    };
+    for engine in [EngineChoice::Ort, EngineChoice::Tract] {
+        let difference = (first_chunk(&full, engine) - first_chunk(&half, engine))
+            .abs()
+            .max()
+            .double_value(&[]);
+        assert!(
+            0.0 < difference && difference < 1e-2,
+            "{engine:?}: {difference}"
+        );
+    }
+}
+
+/// Exports what `prepare` leaves in the folder and expects an error and an untouched folder.
+fn refused(options: &Options, prepare: impl FnOnce(&Path)) -> ExportError {
+    let folder = tempfile::tempdir().unwrap();
+    let names = || {
+        let mut names: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort();
+        names
+    };
+    prepare(folder.path());
+    let before = names();
+    let error = export(
+        &folder.path().join(CHECKPOINT),
+        &folder.path().join("package"),
+        options,
+    )
+    .unwrap_err();
+    assert_eq!(names(), before, "{error}");
+    error
+}
+
+/// Writes a checkpoint that says what it was trained with, with its tokens inside.
+fn with_provenance(folder: &Path, chunks_ms: &[Chunk]) {
+    let (store, _) = model(&tiny_student(), 4);
+    let provenance = Provenance {
+        recipe: "made-up".into(),
+        recipe_toml: "name = \"made-up\"\n".into(),
+        teacher: None,
+        seed: 1,
+        steps: 2,
+        hours: 0.5,
+        commit: Some("0123abc".into()),
+        version: "0.1.0".into(),
+        chunks_ms: chunks_ms.into(),
+        left_ms: 800,
+        tokens: (0..9).map(|i| format!("▁inside{i}")).collect(),
+    };
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = store
+        .variables()
+        .into_iter()
+        .map(|(name, tensor)| {
+            let values: Vec<f32> = tensor.flatten(0, -1).try_into().unwrap();
+            let shape = tensor.size().iter().map(|&dim| dim as usize).collect();
+            (
+                name,
+                shape,
+                values.into_iter().flat_map(f32::to_le_bytes).collect(),
+            )
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        (
+            name,
+            TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap(),
+        )
+    });
+    let header = [
+        (
+            "conformer".to_owned(),
+            serde_json::to_string(&tiny_student()).unwrap(),
+        ),
+        (
+            "provenance".to_owned(),
+            serde_json::to_string(&provenance).unwrap(),
+        ),
+    ];
+    safetensors::serialize_to_file(views, Some(header.into()), &folder.join(CHECKPOINT)).unwrap();
+}
+
+#[test]
+fn what_the_checkpoint_says_of_its_training_goes_into_the_package() {
+    let folder = tempfile::tempdir().unwrap();
+    with_provenance(folder.path(), &[Chunk::Ms(160), Chunk::Full]);
+    let target = folder.path().join("package");
+    let options = Options {
+        chunk_ms: 160,
+        ..Options::default()
+    };
+    export(&folder.path().join(CHECKPOINT), &target, &options).unwrap();
+
+    let package = Package::open(&target).unwrap();
+    let config = package.config();
+    assert_eq!(config.streaming.left_context_ms, 800);
+    assert_eq!(config.training["commit"], "0123abc");
+    assert_eq!(config.training["recipe_toml"], "name = \"made-up\"\n");
+    assert!(!config.training.contains_key("tokens"));
+    assert_eq!(package.tokens().symbol(3), "▁inside3");
+}
+
+#[test]
+fn a_chunk_that_the_model_was_not_trained_for_is_refused() {
+    let options = options(320, 1280);
+    let error = refused(&options, |folder| {
+        with_provenance(folder, &[Chunk::Ms(160), Chunk::Full]);
+    });
+    assert!(
+        error
+            .to_string()
+            .ends_with("trained with (160 ms, the whole utterance), found 320 ms"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_checkpoint_that_is_no_student_is_refused() {
+    let other = |config: ConformerConfig| move |folder: &Path| drop(checkpoint(folder, &config, 4));
+    let missing = refused(&options(320, 1280), |_| ());
+    assert!(matches!(missing, ExportError::Checkpoint(_)), "{missing}");
+    let noise = refused(&options(320, 1280), |folder| {
+        fs::write(folder.join(CHECKPOINT), [7; 100]).unwrap();
+    });
+    assert!(matches!(noise, ExportError::Checkpoint(_)), "{noise}");
+    let teacher = ConformerConfig {
+        layers: 1,
+        d_model: 16,
+        feed_forward: 16,
+        subsampling_channels: 2,
+        ..ConformerConfig::teacher()
+    };
+    let teacher = refused(&options(320, 1280), other(teacher));
+    assert!(teacher.to_string().contains("not causal"), "{teacher}");
+    let deaf = refused(
+        &options(320, 1280),
+        other(ConformerConfig {
+            features: 40,
+            ..tiny_student()
+        }),
+    );
+    assert!(
+        matches!(deaf, ExportError::Features { found: 40, .. }),
+        "{deaf}"
+    );
+}
+
+#[test]
+fn tensors_of_another_geometry_are_named() {
+    let with_header_of = |config: ConformerConfig| {
+        move |folder: &Path| {
+            checkpoint(folder, &tiny_student(), 4);
+            let (store, _) = model(&tiny_student(), 4);
+            sori_train::model::save(&folder.join(CHECKPOINT), &store, &config).unwrap();
+        }
+    };
+    let deeper = ConformerConfig {
+        layers: 3,
+        ..tiny_student()
+    };
+    let missing = refused(&options(320, 1280), with_header_of(deeper));
+    let missing = missing.to_string();
+    assert!(missing.contains("tensor encoder.layers.2."), "{missing}");
+    assert!(missing.ends_with("is missing"), "{missing}");
+    let wider = ConformerConfig {
+        feed_forward: 40,
+        ..tiny_student()
+    };
+    let shape = refused(&options(320, 1280), with_header_of(wider)).to_string();
+    assert!(shape.contains("found [32"), "{shape}");
+}
+
+#[test]
+fn a_graph_is_not_built_of_unfit_weights() {
+    let (config, streaming) = (tiny_student(), Streaming::new(320, 1280).unwrap());
+    let (store, _) = model(&config, 4);
+    let name = "encoder.layers.1.conv.depthwise_conv.weight";
+    let build = |replacement: Option<Tensor>| {
+        let mut tensors = store.variables();
+        tensors.remove(name);
+        tensors.extend(replacement.map(|tensor| (name.to_owned(), tensor)));
+        graph::build(&config, &Weights::new(tensors), streaming).unwrap_err()
+    };
+    let missing = build(None);
+    assert!(
+        matches!(&missing, GraphError::Missing { name: found } if found == name),
+        "{missing}"
+    );
+    let shape = build(Some(Tensor::from_slice(&[0_f32; 24])));
+    assert_eq!(
+        shape.to_string(),
+        format!("tensor {name}: expected shape [24, 1, 7], found [24]")
+    );
+}
+
+#[test]
+fn a_checkpoint_with_a_nan_is_refused() {
+    let error = refused(&options(320, 1280), |folder| {
+        let (store, _) = model(&tiny_student(), 5);
+        let _ = tch::no_grad(|| {
+            store.variables()["encoder.layers.1.norm_out.weight"]
+                .get(3)
+                .fill_(f64::NAN)
+        });
+        checkpoint(folder, &tiny_student(), 5);
+        sori_train::model::save(&folder.join(CHECKPOINT), &store, &tiny_student()).unwrap();
+    });
+    assert!(
+        error
+            .to_string()
+            .contains("encoder.layers.1.norm_out.weight"),
+        "{error}"
+    );
+}
+
+#[test]
+fn impossible_times_are_refused() {
+    for (chunk, left) in [
+        (0, 1280),
+        (50, 1280),
+        (320, 0),
+        (320, 100),
+        (320, 4_000_000),
+    ] {
+        assert!(Streaming::new(chunk, left).is_err(), "{chunk} {left}");
+    }
+    let streaming = Streaming::new(320, 1280).unwrap();
+    assert!(streaming.batched(0).is_err() && streaming.batched(2000).is_err());
+    let student = |folder: &Path| drop(checkpoint(folder, &tiny_student(), 4));
+    let error = refused(
+        &Options {
+            batch: Some(0),
+            ..options(320, 1280)
+        },
+        student,
+    );
+    assert!(
+        matches!(
+            error,
+            ExportError::Streaming(StreamingError::Batch { found: 0 })
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn tokens_of_another_model_are_refused() {
+    let tokens = |text: &'static str| {
+        move |folder: &Path| {
+            checkpoint(folder, &tiny_student(), 4);
+            fs::write(folder.join("tokens.txt"), text).unwrap();
+        }
+    };
+    let few = refused(&options(320, 1280), tokens("a 0\n<blk> 1\n"));
+    assert!(
+        matches!(
+            few,
+            ExportError::Tokens {
+                expected: 10,
+                found: 2,
+                ..
+            }
+        ),
+        "{few}"
+    );
+    let broken = refused(&options(320, 1280), tokens("a 0\nb 1\n"));
+    assert!(matches!(broken, ExportError::Package(_)), "{broken}");
+    let none = refused(&options(320, 1280), |folder| {
+        checkpoint(folder, &tiny_student(), 4);
+        fs::remove_file(folder.join("tokens.txt")).unwrap();
+    });
+    assert!(matches!(none, ExportError::Io { .. }), "{none}");
+}
+
+#[test]
+fn speech_that_cannot_be_read_is_refused() {
+    let mut options = options(320, 1280);
+    options.speech = Some(file!().into());
+    let error = refused(&options, |folder| {
+        drop(checkpoint(folder, &tiny_student(), 4));
+    });
+    assert!(
+        matches!(error, ExportError::Io { .. } | ExportError::Wav { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_exists_is_not_overwritten() {
+    let error = refused(&options(320, 1280), |folder| {
+        checkpoint(folder, &tiny_student(), 4);
+        fs::create_dir(folder.join("package")).unwrap();
+    });
+    assert!(matches!(error, ExportError::Exists { .. }), "{error}");
+}
+
+#[test]
+fn results_that_differ_leave_no_package() {
+    // Weights so large that float16 cannot hold them: the graph gives NaN, the trained model does not.
+    let error = refused(
+        &Options {
+            f16_weights: true,
+            ..options(320, 1280)
+        },
+        |folder| {
+            let (store, _) = model(&tiny_student(), 6);
+            let _ = tch::no_grad(|| {
+                store.variables()["encoder.layers.0.feed_forward1.linear1.weight"]
+                    .get(3)
+                    .fill_(1e5)
+            });
+            checkpoint(folder, &tiny_student(), 6);
+            sori_train::model::save(&folder.join(CHECKPOINT), &store, &tiny_student()).unwrap();
+        },
+    );
+    assert!(matches!(error, ExportError::Differs { .. }), "{error}");
+}
