@@ -1,15 +1,15 @@
 //! Weights in files: one `.safetensors` file with the model's configuration in its header.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
-use tch::{Device, Kind, Tensor, nn};
+use safetensors::{SafeTensorError, SafeTensors};
+use tch::{Device, nn};
 
 use super::config::{ConfigError, ConformerConfig};
 use super::conformer::Conformer;
 use super::weights::{self, WeightError};
+use crate::torch::write_safetensors;
 
 /// The header's key for the model's configuration, in JSON.
 const CONFIG: &str = "conformer";
@@ -99,19 +99,9 @@ pub fn save(
         reason,
     })?;
     let header = HashMap::from([(CONFIG.to_owned(), json)]);
-    let tensors = store
-        .variables()
-        .into_iter()
-        .map(|(name, tensor)| (name, Stored::new(tensor)));
-    safetensors::serialize_to_file(tensors, Some(header), path).map_err(|reason| match reason {
-        SafeTensorError::IoError(reason) => CheckpointError::Io {
-            path: path.into(),
-            reason,
-        },
-        reason => CheckpointError::Format {
-            path: path.into(),
-            reason,
-        },
+    write_safetensors(path, store.variables(), header).map_err(|reason| CheckpointError::Io {
+        path: path.into(),
+        reason,
     })
 }
 
@@ -186,42 +176,4 @@ fn read_config(
 
 fn count(shape: &[usize]) -> i64 {
     shape.iter().map(|&n| n as i64).product()
-}
-
-/// A variable on its way into a file, as float32.
-struct Stored {
-    tensor: Tensor,
-    shape: Vec<usize>,
-}
-
-impl Stored {
-    fn new(tensor: Tensor) -> Self {
-        let shape = tensor.size().iter().map(|&n| n as usize).collect();
-        Self { tensor, shape }
-    }
-}
-
-impl View for Stored {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        let tensor = self
-            .tensor
-            .to_kind(Kind::Float)
-            .to_device(Device::Cpu)
-            .contiguous();
-        let mut bytes = vec![0; self.data_len()];
-        tensor.copy_data_u8(&mut bytes, tensor.numel());
-        bytes.into()
-    }
-
-    fn data_len(&self) -> usize {
-        self.shape.iter().product::<usize>() * Kind::Float.elt_size_in_bytes()
-    }
 }
