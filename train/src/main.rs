@@ -29,6 +29,7 @@ enum Command {
     Prepare(cli::prepare::Prepare),
     Tokenizer(cli::tokenizer::TrainTokenizer),
     Train(cli::train::Train),
+    Head(cli::train::Head),
     Evaluate(cli::evaluate::Evaluate),
     Plot(cli::plot::Plot),
 }
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(log)
         .format_timestamp(None)
         .init();
+    sori_train::torch::keep_freed_memory();
     match run(Arguments::parse().command) {
         Ok(status) => status,
         // The reader of our output, `head` say, has seen enough.
@@ -57,6 +59,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Evaluate(arguments) => cli::evaluate::run(&arguments)?,
         Command::Plot(arguments) => cli::plot::run(&arguments)?,
         Command::Train(arguments) => return cli::train::run(arguments),
+        Command::Head(arguments) => return cli::train::run_head(arguments),
     }
     Ok(ExitCode::SUCCESS)
 }

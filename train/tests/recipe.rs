@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sori_train::config::{Decay, Precision, Recipe, RecipeError, read};
+use sori_train::config::{Decay, Network, Precision, Recipe, RecipeError, read};
 use sori_train::loss::HeadMatching;
 use sori_train::model::Context;
 
@@ -51,7 +51,7 @@ fn every_shipped_recipe_can_be_read() {
         }
         let recipe = read(&path, &teacher).unwrap();
         assert_eq!(recipe.name, name);
-        recipe.model.conformer(128).unwrap();
+        recipe.model.network(128).unwrap();
         let steps: u64 = recipe.stages.iter().map(|stage| stage.steps).sum();
         let expected = if name == "teacher" { 120_000 } else { 80_000 };
         assert_eq!(
@@ -152,7 +152,10 @@ fn values_can_be_set_from_outside() {
         (7, 2.0)
     );
     assert_eq!(recipe.name, "other");
-    assert_eq!(recipe.model.conformer(50).unwrap().layers, 3);
+    let Network::Conformer(model) = recipe.model.network(50).unwrap() else {
+        panic!("the student is a Conformer")
+    };
+    assert_eq!((model.layers, model.vocabulary), (3, 50));
     assert!(recipe.data.augmentation.speed.factors.is_empty());
     assert_eq!(recipe.teacher.unwrap().layer, Some(4));
 }
@@ -246,7 +249,7 @@ fn wrong_values_are_explained() {
         ),
         (
             "model.preset=large",
-            "preset: expected \"student\" or \"teacher\", found \"large\"",
+            "preset: expected \"student\", \"teacher\" or \"head\", found \"large\"",
         ),
         (
             "model.preset=teacher",

@@ -35,7 +35,13 @@ fn sources_are_a_kind_and_a_path() {
             TeacherSource::Sori("a/b.safetensors".into()),
         ),
         ("nemo:c:d.nemo", TeacherSource::Nemo("c:d.nemo".into())),
-        ("whisper:e", TeacherSource::Whisper("e".into())),
+        (
+            "whisper:e",
+            TeacherSource::Whisper {
+                encoder: "e".into(),
+                head: None,
+            },
+        ),
         (
             "torchscript:f.pt",
             TeacherSource::TorchScript("f.pt".into()),
@@ -98,7 +104,10 @@ fn whisper_teaches_maps_of_a_chosen_layer_but_no_posteriors() {
     let last = output.attention.unwrap();
     assert_eq!(last.size(), [1, 2, 25, 25]);
 
-    let source = TeacherSource::Whisper(path);
+    let source = TeacherSource::Whisper {
+        encoder: path,
+        head: None,
+    };
     let layer = |layer| Teacher::open(&source, Some(layer), Device::Cpu);
     let first = layer(0)
         .unwrap()

@@ -2,7 +2,8 @@
 //! tones, one for each letter.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::f32::consts::TAU;
+mod support;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,6 +17,7 @@ use sori_train::config::{self, Recipe};
 use sori_train::data::{Tokenizer, TokenizerKind, manifest};
 use sori_train::model;
 use sori_train::trainer::{Options, Outcome, Provenance, TrainError, train};
+use support::write_tones;
 use tch::Device;
 
 /// What is said: every letter is a tone of its own.
@@ -117,29 +119,6 @@ fn options<'a>(run: &'a Path, resume: bool, stop: &'a AtomicBool) -> Options<'a>
         device: Device::Cpu,
         stop,
     }
-}
-
-/// Writes a text in tones of 0.16 s, and returns the seconds.
-fn write_tones(path: &Path, text: &str) -> f64 {
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: 16_000,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut file = hound::WavWriter::create(path, spec).unwrap();
-    let mut samples = 0;
-    for letter in text.bytes() {
-        let level = if letter == b' ' { 0.0 } else { 8000.0 };
-        let pitch = 300.0 + 350.0 * f32::from(letter.saturating_sub(b'a'));
-        for n in 0..2560 {
-            let phase = TAU * pitch * n as f32 / 16_000.0;
-            file.write_sample((level * phase.sin()) as i16).unwrap();
-        }
-        samples += 2560;
-    }
-    file.finalize().unwrap();
-    f64::from(samples) / 16_000.0
 }
 
 /// One figure of each line of a run's metrics that has it.

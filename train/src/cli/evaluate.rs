@@ -12,8 +12,10 @@ use serde::Serialize;
 use sori_train::config::{Chunk, Contexts, FRAME_MS};
 use sori_train::data::{Corpus, Source, Strictness, Tokenizer};
 use sori_train::evaluate::{Recogniser, Row, Scored, Set, Settings, evaluate};
-use sori_train::model::{self, Conformer, Teacher};
+use sori_train::model::{self, Conformer, Teacher, TeacherSource};
 use sori_train::trainer::{Provenance, commit};
+use tch::Device;
+use tch::nn::VarStore;
 
 use super::device::DeviceArgument;
 
@@ -23,9 +25,9 @@ use super::device::DeviceArgument;
 /// whole. Prints a table of word and character error rates.
 #[derive(Args)]
 pub(crate) struct Evaluate {
-    /// The trained model.
-    #[arg(value_name = "CHECKPOINT")]
-    checkpoint: PathBuf,
+    /// The trained model; or a teacher, `whisper:ENCODER+HEAD` say, which hears whole utterances.
+    #[arg(value_name = "CHECKPOINT|SPEC")]
+    model: String,
     /// Manifests of the speech, each a set of its own.
     #[arg(short, long = "manifest", required = true, num_args = 1.., value_name = "MANIFEST")]
     manifests: Vec<PathBuf>,
@@ -66,8 +68,10 @@ pub(crate) struct Evaluate {
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report<'a> {
-    checkpoint: &'a Path,
-    parameters: i64,
+    /// The trained model's file, or the teacher.
+    checkpoint: &'a str,
+    /// Of a trained model.
+    parameters: Option<i64>,
     command: Vec<String>,
     /// Of the folder that the command ran in.
     commit: Option<String>,
@@ -118,22 +122,34 @@ struct Misheard<'a> {
 
 pub(crate) fn run(arguments: &Evaluate) -> anyhow::Result<()> {
     let device = arguments.device.open()?;
-    let path = &arguments.checkpoint;
-    let (_store, model) = model::load(path, device)?;
-    let provenance = provenance(path)?;
-    let pieces = match (&arguments.tokens, &provenance) {
-        (Some(folder), _) => Tokenizer::load(folder)?.pieces().to_vec(),
-        (None, Some(provenance)) => provenance.tokens.clone(),
-        (None, None) => {
-            anyhow::bail!("{} does not tell its tokens: give --tokens", path.display())
+    let model = Evaluated::open(&arguments.model, device)?;
+    let provenance = match &model {
+        Evaluated::Model { path, .. } => provenance(path)?,
+        Evaluated::Teacher { described_in, .. } => match described_in {
+            Some(path) => provenance(path)?,
+            None => None,
+        },
+    };
+    let pieces = match (&arguments.tokens, model.tokens(), &provenance) {
+        (Some(folder), _, _) => Tokenizer::load(folder)?.pieces().to_vec(),
+        (None, Some(tokens), _) => tokens.to_vec(),
+        (None, None, Some(provenance)) => provenance.tokens.clone(),
+        (None, None, None) => {
+            anyhow::bail!(
+                "{} does not tell its tokens: give --tokens",
+                arguments.model
+            )
         }
     };
-    let recogniser = Recogniser::new(&model, &pieces, device)?;
+    let recogniser = match &model {
+        Evaluated::Model { model, .. } => Recogniser::new(model, &pieces, device)?,
+        Evaluated::Teacher { teacher, .. } => Recogniser::of_teacher(teacher, &pieces, device),
+    };
     let teacher = match &arguments.teacher {
         Some(source) => Some(Teacher::open(&source.parse()?, None, device)?),
         None => None,
     };
-    let settings = arguments.settings(&model, provenance.as_ref());
+    let settings = arguments.settings(model.is_causal(), provenance.as_ref());
     let mut errors = match &arguments.errors {
         Some(path) => Some(Misheards::create(path)?),
         None => None,
@@ -177,10 +193,9 @@ pub(crate) fn run(arguments: &Evaluate) -> anyhow::Result<()> {
     if !arguments.json {
         return Ok(write_table(&mut out, &results)?);
     }
-    let parameters = model.config().parameters();
     let report = Report {
-        checkpoint: path,
-        parameters: parameters.iter().map(|(_, count)| count).sum(),
+        checkpoint: &arguments.model,
+        parameters: model.parameters(),
         command: std::env::args_os()
             .map(|argument| argument.to_string_lossy().into_owned())
             .collect(),
@@ -205,15 +220,75 @@ pub(crate) fn run(arguments: &Evaluate) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is evaluated.
+enum Evaluated {
+    Model {
+        path: PathBuf,
+        model: Conformer,
+        _store: VarStore,
+    },
+    Teacher {
+        teacher: Teacher,
+        /// The file whose header tells its tokens, if it has one.
+        described_in: Option<PathBuf>,
+    },
+}
+
+impl Evaluated {
+    fn open(model: &str, device: Device) -> anyhow::Result<Self> {
+        let path = PathBuf::from(model);
+        let source = model.parse::<TeacherSource>().ok();
+        match source.filter(|_| !path.exists()) {
+            None => {
+                let (store, model) = model::load(&path, device)?;
+                Ok(Self::Model {
+                    path,
+                    model,
+                    _store: store,
+                })
+            }
+            Some(source) => Ok(Self::Teacher {
+                teacher: Teacher::open(&source, None, device)?,
+                described_in: match source {
+                    TeacherSource::Sori(path) => Some(path),
+                    TeacherSource::Whisper { head, .. } => head,
+                    _ => None,
+                },
+            }),
+        }
+    }
+
+    fn is_causal(&self) -> bool {
+        matches!(self, Self::Model { model, .. } if model.config().causal)
+    }
+
+    fn tokens(&self) -> Option<&[String]> {
+        match self {
+            Self::Model { .. } => None,
+            Self::Teacher { teacher, .. } => teacher.tokens(),
+        }
+    }
+
+    fn parameters(&self) -> Option<i64> {
+        match self {
+            Self::Model { model, .. } => {
+                let parts = model.config().parameters();
+                Some(parts.iter().map(|(_, count)| count).sum())
+            }
+            Self::Teacher { .. } => None,
+        }
+    }
+}
+
 impl Evaluate {
-    fn settings(&self, model: &Conformer, provenance: Option<&Provenance>) -> Settings {
+    fn settings(&self, causal: bool, provenance: Option<&Provenance>) -> Settings {
         let defaults = match provenance {
-            Some(of) => Contexts {
+            Some(of) if causal => Contexts {
                 chunks_ms: of.chunks_ms.clone(),
                 left_ms: of.left_ms,
             },
-            None if model.config().causal => Contexts::default(),
-            None => Contexts {
+            None if causal => Contexts::default(),
+            _ => Contexts {
                 chunks_ms: vec![Chunk::Full],
                 ..Contexts::default()
             },

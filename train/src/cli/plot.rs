@@ -39,7 +39,7 @@ struct Attention {
     /// The student.
     #[arg(value_name = "CHECKPOINT")]
     checkpoint: PathBuf,
-    /// The teacher: `sori:FILE`, `nemo:FILE`, `whisper:FILE` or `torchscript:FILE`.
+    /// The teacher: `sori:FILE`, `nemo:FILE`, `whisper:ENCODER` or `torchscript:FILE`.
     #[arg(long, value_name = "SPEC")]
     teacher: String,
     /// The teacher's layer, from 0, where there is a choice; without, the last.

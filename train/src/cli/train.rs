@@ -16,15 +16,40 @@ use super::device::DeviceArgument;
 /// A second interrupt ends it at once.
 #[derive(Args)]
 pub(crate) struct Train {
+    #[command(flatten)]
+    run: RunArguments,
+    /// Whom to learn from: `sori:FILE`, `nemo:FILE`, `whisper:ENCODER`, `whisper:ENCODER+HEAD` or
+    /// `torchscript:FILE`.
+    #[arg(long, value_name = "SPEC")]
+    teacher: Option<String>,
+}
+
+/// Train a CTC head on the frozen encoder of a Whisper model, to make a teacher of it.
+///
+/// The recipe's `[model]` has `preset = "head"`. The teacher is then `whisper:ENCODER+HEAD`. As with
+/// `train`, an interrupted run goes on with `--resume`.
+#[derive(Args)]
+pub(crate) struct Head {
+    #[command(flatten)]
+    run: RunArguments,
+    /// The encoder, in safetensors with Hugging Face's names; without, the recipe's `model.encoder`.
+    #[arg(long, value_name = "FILE")]
+    encoder: Option<String>,
+    /// Train so many of the encoder's last layers along; without, the recipe's
+    /// `model.unfrozen_layers`.
+    #[arg(long, value_name = "N")]
+    unfreeze: Option<u32>,
+}
+
+/// What every run takes.
+#[derive(Args)]
+struct RunArguments {
     /// The recipe, in TOML.
     #[arg(value_name = "RECIPE")]
     recipe: PathBuf,
     /// Change a value of the recipe: `optimiser.peak_learning_rate=2e-3`, `stage.sam.steps=100`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Whom to learn from: `sori:FILE`, `nemo:FILE`, `whisper:FILE` or `torchscript:FILE`.
-    #[arg(long, value_name = "SPEC")]
-    teacher: Option<String>,
     /// The run's folder; `runs/NAME` without, after the recipe's name.
     #[arg(short, long, value_name = "RUN_DIR")]
     out: Option<PathBuf>,
@@ -41,39 +66,56 @@ const INTERRUPTED: u8 = 130;
 static STOP: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn run(arguments: Train) -> anyhow::Result<ExitCode> {
-    let mut overrides = arguments.overrides;
-    if let Some(teacher) = arguments.teacher {
-        overrides.push(format!("teacher.source={}", toml::Value::String(teacher)));
-    }
-    let recipe = config::read(&arguments.recipe, &overrides)?;
-    let run = arguments
-        .out
-        .unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
-    let device = arguments.device.open()?;
-    ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED.into());
-        }
-        eprintln!("sori-train: finishing this step and saving; once more to end at once");
-    })
-    .context("cannot listen for interrupts")?;
-    let options = trainer::Options {
-        run: &run,
-        resume: arguments.resume,
-        device,
-        stop: &STOP,
-    };
-    match trainer::train(&recipe, options)? {
-        trainer::Outcome::Finished(model) => {
-            println!("{}", model.display());
-            Ok(ExitCode::SUCCESS)
-        }
-        trainer::Outcome::Stopped(checkpoint) => {
-            eprintln!(
-                "sori-train: stopped, state saved in {}",
-                checkpoint.display()
-            );
-            Ok(ExitCode::from(INTERRUPTED))
+    let teacher = arguments.teacher.map(toml::Value::String);
+    let teacher = teacher.map(|teacher| format!("teacher.source={teacher}"));
+    arguments.run.go(teacher)
+}
+
+pub(crate) fn run_head(arguments: Head) -> anyhow::Result<ExitCode> {
+    let encoder = arguments.encoder.map(toml::Value::String);
+    let encoder = encoder.map(|encoder| format!("model.encoder={encoder}"));
+    let unfreeze = arguments.unfreeze;
+    let unfreeze = unfreeze.map(|layers| format!("model.unfrozen_layers={layers}"));
+    arguments.run.go([encoder, unfreeze]
+        .into_iter()
+        .flatten()
+        .chain(["model.preset=head".to_owned()]))
+}
+
+impl RunArguments {
+    /// Runs the recipe, changed by options of the command besides `--set`.
+    fn go(self, changes: impl IntoIterator<Item = String>) -> anyhow::Result<ExitCode> {
+        let overrides: Vec<_> = changes.into_iter().chain(self.overrides).collect();
+        let recipe = config::read(&self.recipe, &overrides)?;
+        let run = self
+            .out
+            .unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
+        let device = self.device.open()?;
+        ctrlc::set_handler(|| {
+            if STOP.swap(true, Ordering::Relaxed) {
+                std::process::exit(INTERRUPTED.into());
+            }
+            eprintln!("sori-train: finishing this step and saving; once more to end at once");
+        })
+        .context("cannot listen for interrupts")?;
+        let options = trainer::Options {
+            run: &run,
+            resume: self.resume,
+            device,
+            stop: &STOP,
+        };
+        match trainer::train(&recipe, options)? {
+            trainer::Outcome::Finished(model) => {
+                println!("{}", model.display());
+                Ok(ExitCode::SUCCESS)
+            }
+            trainer::Outcome::Stopped(checkpoint) => {
+                eprintln!(
+                    "sori-train: stopped, state saved in {}",
+                    checkpoint.display()
+                );
+                Ok(ExitCode::from(INTERRUPTED))
+            }
         }
     }
 }

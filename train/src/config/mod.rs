@@ -27,7 +27,7 @@ mod recipe;
 mod stage;
 
 pub use error::RecipeError;
-pub use model::ModelRecipe;
+pub use model::{ModelRecipe, Network};
 pub use optimiser::{Decay, Optimiser};
 pub use read::read;
 pub use recipe::{

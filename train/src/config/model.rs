@@ -1,43 +1,90 @@
 //! The model to train: a preset and what differs from it.
 
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
+use crate::model::whisper::CtcHeadConfig;
 use crate::model::{ConfigError, ConformerConfig};
 
 /// `[model]`: `preset = "student"` (the default) or `"teacher"`, and any numbers of
-/// [`ConformerConfig`] that differ from it, except the vocabulary: that is the tokenizer's.
+/// [`ConformerConfig`] that differ from it; or `preset = "head"`, a CTC head on the Whisper encoder
+/// in the file `encoder`, and any numbers of [`CtcHeadConfig`]. What follows from tokenizer and
+/// encoder is left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Table", into = "Table")]
 pub struct ModelRecipe {
     preset: String,
     overrides: Table,
     /// With the preset's vocabulary.
-    merged: ConformerConfig,
+    merged: Network,
+}
+
+/// What a recipe trains.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Network {
+    /// A teacher or a student.
+    Conformer(ConformerConfig),
+    /// A CTC head.
+    Head {
+        /// The file of the Whisper encoder, which decides over the encoder's numbers in `config`.
+        encoder: PathBuf,
+        /// The head.
+        config: CtcHeadConfig,
+    },
 }
 
 impl ModelRecipe {
-    /// The model's configuration over a vocabulary of so many tokens, the blank not counted.
+    /// What is trained over a vocabulary of so many tokens, the blank not counted.
     ///
     /// # Errors
-    /// If [`ConformerConfig::validate`] finds fault.
-    pub fn conformer(&self, vocabulary: usize) -> Result<ConformerConfig, ConfigError> {
-        let config = ConformerConfig {
-            vocabulary: vocabulary as i64,
-            ..self.merged.clone()
-        };
-        config.validate()?;
-        Ok(config)
+    /// If the numbers describe no model.
+    pub fn network(&self, vocabulary: usize) -> Result<Network, ConfigError> {
+        let mut network = self.merged.clone();
+        match &mut network {
+            Network::Conformer(config) => config.vocabulary = vocabulary as i64,
+            Network::Head { config, .. } => config.vocabulary = vocabulary as i64,
+        }
+        network.validate()?;
+        Ok(network)
+    }
+
+    /// The encoder under a head.
+    pub(super) fn encoder(&self) -> Option<&PathBuf> {
+        match &self.merged {
+            Network::Conformer(_) => None,
+            Network::Head { encoder, .. } => Some(encoder),
+        }
     }
 
     /// Whether the model can stream, so that attention may be cut into chunks.
     pub(super) fn causal(&self) -> bool {
-        self.merged.causal
+        matches!(&self.merged, Network::Conformer(config) if config.causal)
     }
 
-    /// Checks the numbers as far as that goes without a vocabulary.
+    /// Checks the numbers as far as that goes without vocabulary and encoder.
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         self.merged.validate()
+    }
+}
+
+impl Network {
+    fn validate(&self) -> Result<(), ConfigError> {
+        match self {
+            Self::Conformer(config) => config.validate(),
+            Self::Head { config, .. } => {
+                // How many layers there are is known once the encoder is opened.
+                let encoder_layers = config.unfrozen_layers.max(1);
+                let config = config.clone();
+                let config = CtcHeadConfig {
+                    encoder_layers,
+                    ..config
+                };
+                config.validate()
+            }
+        }
     }
 }
 
@@ -46,7 +93,7 @@ impl Default for ModelRecipe {
         Self {
             preset: "student".into(),
             overrides: Table::new(),
-            merged: ConformerConfig::student(),
+            merged: Network::Conformer(ConformerConfig::student()),
         }
     }
 }
@@ -60,27 +107,51 @@ impl TryFrom<Table> for ModelRecipe {
             Some(toml::Value::String(preset)) => preset,
             Some(other) => return Err(format!("preset: expected a string, found {other}")),
         };
-        let numbers = match preset.as_str() {
-            "student" => ConformerConfig::student(),
-            "teacher" => ConformerConfig::teacher(),
+        let derived = |field: &str, from: &str| match overrides.contains_key(field) {
+            true => Err(format!("{field}: leave it out, it is the {from}'s")),
+            false => Ok(()),
+        };
+        derived("vocabulary", "tokenizer")?;
+        let merged = match preset.as_str() {
+            "student" => Network::Conformer(merge(ConformerConfig::student(), overrides.clone())?),
+            "teacher" => Network::Conformer(merge(ConformerConfig::teacher(), overrides.clone())?),
+            "head" => {
+                derived("encoder_width", "encoder")?;
+                derived("encoder_layers", "encoder")?;
+                let mut numbers = overrides.clone();
+                let encoder = match numbers.remove("encoder") {
+                    Some(toml::Value::String(file)) => file.into(),
+                    found => {
+                        let found = found.map_or("none".into(), |found| found.to_string());
+                        return Err(format!(
+                            "encoder: expected the file of a Whisper encoder, found {found}"
+                        ));
+                    }
+                };
+                Network::Head {
+                    encoder,
+                    config: merge(CtcHeadConfig::default(), numbers)?,
+                }
+            }
             other => {
                 return Err(format!(
-                    "preset: expected \"student\" or \"teacher\", found {other:?}"
+                    "preset: expected \"student\", \"teacher\" or \"head\", found {other:?}"
                 ));
             }
         };
-        if overrides.contains_key("vocabulary") {
-            return Err("vocabulary: leave it out, it is the tokenizer's".into());
-        }
-        let mut merged = Table::try_from(numbers).map_err(|error| error.to_string())?;
-        merged.extend(overrides.clone());
-        let merged = serde_path_to_error::deserialize(merged).map_err(|error| error.to_string())?;
         Ok(Self {
             preset,
             overrides,
             merged,
         })
     }
+}
+
+/// A preset's numbers with those that differ.
+fn merge<C: Serialize + DeserializeOwned>(preset: C, overrides: Table) -> Result<C, String> {
+    let mut merged = Table::try_from(preset).map_err(|error| error.to_string())?;
+    merged.extend(overrides);
+    serde_path_to_error::deserialize(merged).map_err(|error| error.to_string())
 }
 
 impl From<ModelRecipe> for Table {

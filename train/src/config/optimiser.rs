@@ -17,6 +17,9 @@ pub struct Optimiser {
     /// The learning rate at a stage's end as a share of its peak, for `"cosine"` and `"linear"`.
     /// Default: 0.01.
     pub final_share: f64,
+    /// The learning rate of a Whisper encoder's layers that are trained along with a head, as a share
+    /// of the head's. Default: 0.05.
+    pub encoder_share: f64,
     /// Decay of Adam's running means. Default: `[0.9, 0.98]`.
     pub betas: [f64; 2],
     /// Added to Adam's divisor. Default: 1e-8.
@@ -54,6 +57,7 @@ impl Default for Optimiser {
             warm_up_steps: 2000,
             decay: Decay::Cosine,
             final_share: 0.01,
+            encoder_share: 0.05,
             betas: [0.9, 0.98],
             epsilon: 1e-8,
             weight_decay: 0.01,
@@ -75,6 +79,14 @@ impl Optimiser {
             "from 0 to 1",
             self.final_share,
             share,
+        )?;
+        let share = self.encoder_share;
+        let holds = share > 0.0 && share <= 1.0;
+        require(
+            "optimiser.encoder_share",
+            "above 0, at most 1",
+            share,
+            holds,
         )?;
         for beta in self.betas {
             let holds = (0.0..1.0).contains(&beta);

@@ -370,10 +370,22 @@ impl Recipe {
             let field = format!("stage.{index}.name");
             require(field, "another than the stages before", &stage.name, !twice)?;
         }
+        if self.model.encoder().is_some() {
+            let comparing = self.stages.iter().find(|stage| stage.loss.need_teacher());
+            let name = comparing.map_or("none", |stage| &stage.name);
+            let holds = comparing.is_none() && self.teacher.is_none();
+            let expected = "no teacher, as a head learns from transcripts alone";
+            require(
+                "teacher, or a stage that compares with one",
+                expected,
+                name,
+                holds,
+            )?;
+        }
         match &self.teacher {
             Some(teacher) => {
                 let holds = teacher.source.parse::<TeacherSource>();
-                let expected = "sori:FILE, nemo:FILE, whisper:FILE or torchscript:FILE";
+                let expected = "sori:FILE, nemo:FILE, whisper:ENCODER, whisper:ENCODER+HEAD or torchscript:FILE";
                 require("teacher.source", expected, &teacher.source, holds.is_ok())
             }
             None => {

@@ -3,6 +3,7 @@
 use sori::features::LogMel;
 use tch::{Kind, Tensor};
 
+use super::chance::Hearing;
 use super::sampler::Position;
 
 /// Utterances that are heard together, padded with zeros to one length.
@@ -21,6 +22,8 @@ pub struct Batch {
     pub frames: Vec<i64>,
     /// The token ids of each transcript, without blanks.
     pub tokens: Vec<Vec<i64>>,
+    /// What the random numbers of each utterance follow from.
+    pub hearings: Vec<Hearing>,
     /// Each utterance's name, for reports.
     pub ids: Vec<String>,
     /// The normalised transcripts.
@@ -33,6 +36,7 @@ pub struct Batch {
 
 /// One utterance, ready to be put into a batch.
 pub(super) struct Example {
+    pub(super) hearing: Hearing,
     pub(super) samples: Vec<f32>,
     /// (frames, 80).
     pub(super) features: Vec<f32>,
@@ -72,6 +76,7 @@ impl Batch {
             clean_features: features,
             frames: Vec::new(),
             tokens: Vec::new(),
+            hearings: Vec::new(),
             ids: Vec::new(),
             texts: Vec::new(),
             speakers: Vec::new(),
@@ -83,6 +88,7 @@ impl Batch {
                 .frames
                 .push((example.features.len() / LogMel::BINS) as i64);
             batch.tokens.push(example.tokens);
+            batch.hearings.push(example.hearing);
             batch.ids.push(example.id);
             batch.texts.push(example.text);
             batch.speakers.push(example.speaker);

@@ -401,6 +401,7 @@ impl Worker {
             masked
         });
         Ok(Example {
+            hearing,
             tokens: self.tokens(&entry.text, samples.len(), hearing)?,
             samples,
             features,

@@ -15,7 +15,7 @@ use crate::data::manifest::Entry;
 use crate::data::{DataError, Strictness, audio, text};
 use crate::front_end::FrontEnd;
 use crate::loss::Frames;
-use crate::model::{Conformer, Context, Output, Pass, SUBSAMPLING, Teacher};
+use crate::model::{Conformer, Context, Pass, SUBSAMPLING, Teacher};
 
 /// Batches are padded to multiples of so many log-mel frames: libtorch keeps something for every
 /// shape that it has seen.
@@ -24,9 +24,18 @@ const PAD_TO: usize = 64;
 /// A trained model and the tokens that its outputs stand for.
 #[derive(Debug, Clone, Copy)]
 pub struct Recogniser<'a> {
-    model: &'a Conformer,
+    model: Model<'a>,
     pieces: &'a [String],
     device: Device,
+}
+
+/// What is evaluated.
+#[derive(Debug, Clone, Copy)]
+enum Model<'a> {
+    /// It hears our log-mel frames.
+    Conformer(&'a Conformer),
+    /// It has a front-end of its own and hears whole utterances.
+    Teacher(&'a Teacher),
 }
 
 /// How a set is decoded.
@@ -80,6 +89,7 @@ impl<'a> Recogniser<'a> {
                 tokens: pieces.len(),
             });
         }
+        let model = Model::Conformer(model);
         Ok(Self {
             model,
             pieces,
@@ -87,44 +97,59 @@ impl<'a> Recogniser<'a> {
         })
     }
 
-    /// The model.
+    /// Joins a teacher and its tokens, likewise.
     #[must_use]
-    pub fn model(&self) -> &'a Conformer {
-        self.model
+    pub fn of_teacher(teacher: &'a Teacher, pieces: &'a [String], device: Device) -> Self {
+        Self {
+            model: Model::Teacher(teacher),
+            pieces,
+            device,
+        }
     }
 
-    /// What log-probabilities (B, T, outputs) with so many real frames each say: the most probable
-    /// token of each frame, collapsed by the runtime's own [`Greedy`], in the spelling of [`text`].
-    ///
-    /// # Errors
-    /// If the tensor has another shape.
-    pub fn texts(&self, log_probs: &Tensor, lengths: &[i64]) -> Result<Vec<String>, EvaluateError> {
-        let mut decoder = Greedy::new(self.pieces.len());
-        let rows = lengths.iter().enumerate().map(|(row, &frames)| {
-            let values = log_probs.f_get(row as i64)?.f_narrow(0, 0, frames)?;
-            let values = Vec::<f32>::try_from(values.f_reshape([-1])?)?;
-            decoder.reset();
-            decoder.accept(&values);
-            let pieces = decoder
-                .hits()
-                .iter()
-                .filter_map(|hit| self.pieces.get(hit.token));
-            let spelled = pieces
-                .map(String::as_str)
-                .collect::<String>()
-                .replace(WORD_START, " ");
-            // A token that has no spelling stays as it is: it cannot be right.
-            Ok(text::normalise(&spelled).unwrap_or_else(|_| spelled.trim().to_owned()))
-        });
-        rows.collect()
+    /// Whether the model can be run in chunks.
+    pub(super) fn is_causal(&self) -> bool {
+        matches!(self.model, Model::Conformer(model) if model.config().causal)
     }
 
-    fn listen(&self, features: &Tensor, lengths: &[i64], context: Context) -> Output {
-        let pass = Pass {
-            context,
-            ..Pass::default()
-        };
-        no_grad(|| self.model.forward(features, lengths, pass))
+    /// Log-probabilities and real frames of a batch.
+    fn listen(
+        &self,
+        batch: &Prepared<'_>,
+        index: usize,
+        context: Context,
+    ) -> Result<(Tensor, Vec<i64>), EvaluateError> {
+        match (self.model, &batch.own) {
+            (Model::Teacher(teacher), Some(heard)) => self.hear_teacher(teacher, heard),
+            (Model::Conformer(model), _) => {
+                let features = batch.features.to_device(self.device);
+                let pass = Pass {
+                    context,
+                    ..Pass::default()
+                };
+                let output = no_grad(|| model.forward(&features, &batch.lengths[index], pass));
+                Ok((output.log_probs, output.lengths))
+            }
+            (Model::Teacher(_), None) => unreachable!("a teacher's features are prepared"),
+        }
+    }
+
+    /// The log-probabilities of a teacher, which has to have as many outputs as there are tokens.
+    fn hear_teacher(
+        &self,
+        teacher: &Teacher,
+        (features, lengths): &(Tensor, Vec<i64>),
+    ) -> Result<(Tensor, Vec<i64>), EvaluateError> {
+        let features = features.to_device(self.device);
+        let heard = teacher.listen(&features, lengths, false)?;
+        let log_probs = heard.log_probs.ok_or(EvaluateError::NoPosteriors)?;
+        let outputs = log_probs.size()[2];
+        let expected = self.pieces.len() as i64 + 1;
+        if outputs != expected {
+            let reason = format!("has {outputs} outputs, expected {expected}");
+            return Err(EvaluateError::OtherTokens { reason });
+        }
+        Ok((log_probs, heard.lengths))
     }
 
     /// Decodes utterances, the longest first. `each` is told of every utterance with every context;
@@ -141,16 +166,25 @@ impl<'a> Recogniser<'a> {
         teacher: Option<&Teacher>,
         each: &mut dyn FnMut(Heard<'_>),
     ) -> Result<(Missing, Vec<SpikeAgreement>), EvaluateError> {
-        let (short, long): (Vec<_>, Vec<_>) = entries
-            .iter()
-            .partition(|entry| entry.duration <= how.longest);
+        let own = match self.model {
+            Model::Conformer(_) => None,
+            Model::Teacher(own) => Some(own),
+        };
+        let limits = [own, teacher].into_iter().flatten();
+        let longest = limits
+            .filter_map(Teacher::max_frames)
+            .map(|frames| frames as f64 / 100.0)
+            .fold(how.longest, f64::min);
+        let (short, long): (Vec<_>, Vec<_>) =
+            entries.iter().partition(|entry| entry.duration <= longest);
         let mut missing = Missing {
             too_long: long.len(),
             ..Missing::default()
         };
         let listeners = Listeners {
-            causal: self.model.config().causal,
+            causal: self.is_causal(),
             contexts: &how.contexts,
+            own: own.map(Teacher::front_end),
             teacher: teacher.map(Teacher::front_end),
         };
         let mut agreements = vec![SpikeAgreement::default(); how.contexts.len()];
@@ -172,8 +206,8 @@ impl<'a> Recogniser<'a> {
         agreements: &mut [SpikeAgreement],
         each: &mut dyn FnMut(Heard<'_>),
     ) -> Result<(), EvaluateError> {
-        for batch in batches {
-            for error in batch.unreadable {
+        for mut batch in batches {
+            for error in std::mem::take(&mut batch.unreadable) {
                 if how.strictness == Strictness::Strict {
                     return Err(error.into());
                 }
@@ -183,27 +217,25 @@ impl<'a> Recogniser<'a> {
             if batch.entries.is_empty() {
                 continue;
             }
-            let of_teacher = match (teacher, batch.for_teacher) {
-                (Some(teacher), Some(heard)) => Some(self.spikes_of(teacher, &heard)?),
+            let of_teacher = match (teacher, &batch.for_teacher) {
+                (Some(teacher), Some(heard)) => Some(self.spikes_of(teacher, heard)?),
                 _ => None,
             };
-            let features = batch.features.to_device(self.device);
-            for (index, (&context, lengths)) in how.contexts.iter().zip(&batch.lengths).enumerate()
-            {
-                let output = self.listen(&features, lengths, context);
-                if let Some((log_probs, lengths)) = &of_teacher {
+            for (index, &context) in how.contexts.iter().enumerate() {
+                let (log_probs, lengths) = self.listen(&batch, index, context)?;
+                if let Some((values, lengths_of_teacher)) = &of_teacher {
                     let teacher = Frames {
-                        values: log_probs,
-                        lengths,
+                        values,
+                        lengths: lengths_of_teacher,
                     };
                     let student = Frames {
-                        values: &output.log_probs,
-                        lengths: &output.lengths,
+                        values: &log_probs,
+                        lengths: &lengths,
                     };
-                    let blank = self.model.config().blank();
+                    let blank = self.pieces.len() as i64;
                     agreements[index] += spike_agreement(teacher, student, blank);
                 }
-                let texts = self.texts(&output.log_probs, &output.lengths)?;
+                let texts = texts(self.pieces, &log_probs, &lengths)?;
                 for (entry, text) in batch.entries.iter().zip(texts) {
                     each(Heard {
                         entry,
@@ -220,26 +252,16 @@ impl<'a> Recogniser<'a> {
     fn spikes_of(
         &self,
         teacher: &Teacher,
-        (features, lengths): &(Tensor, Vec<i64>),
+        heard: &(Tensor, Vec<i64>),
     ) -> Result<(Tensor, Vec<i64>), EvaluateError> {
-        let features = features.to_device(self.device);
-        let heard = teacher.listen(&features, lengths, false)?;
-        let log_probs = heard.log_probs.ok_or(EvaluateError::NoPosteriors)?;
-        let outputs = log_probs.size()[2];
-        if outputs != self.model.config().outputs() {
-            let reason = format!(
-                "has {outputs} outputs, the model {}",
-                self.model.config().outputs()
-            );
-            return Err(EvaluateError::OtherTokens { reason });
-        }
+        let heard = self.hear_teacher(teacher, heard)?;
         let theirs = teacher.tokens().unwrap_or(self.pieces);
         match theirs
             .iter()
             .zip(self.pieces)
             .position(|(theirs, ours)| theirs != ours)
         {
-            None => Ok((log_probs, heard.lengths)),
+            None => Ok(heard),
             Some(id) => Err(EvaluateError::OtherTokens {
                 reason: format!(
                     "means {:?} by token {id}, the model {:?}",
@@ -248,6 +270,35 @@ impl<'a> Recogniser<'a> {
             }),
         }
     }
+}
+
+/// What log-probabilities (B, T, outputs) with so many real frames each say over `pieces`, the tokens
+/// without the blank: the most probable token of each frame, collapsed by the runtime's own
+/// [`Greedy`], in the spelling of [`text`].
+///
+/// # Errors
+/// If the tensor has another shape.
+pub fn texts(
+    pieces: &[String],
+    log_probs: &Tensor,
+    lengths: &[i64],
+) -> Result<Vec<String>, EvaluateError> {
+    let mut decoder = Greedy::new(pieces.len());
+    let rows = lengths.iter().enumerate().map(|(row, &frames)| {
+        let values = log_probs.f_get(row as i64)?.f_narrow(0, 0, frames)?;
+        let values = Vec::<f32>::try_from(values.f_reshape([-1])?)?;
+        decoder.reset();
+        decoder.accept(&values);
+        let hits = decoder.hits().iter();
+        let spelled = hits
+            .filter_map(|hit| pieces.get(hit.token))
+            .map(String::as_str)
+            .collect::<String>()
+            .replace(WORD_START, " ");
+        // A token that has no spelling stays as it is: it cannot be right.
+        Ok(text::normalise(&spelled).unwrap_or_else(|_| spelled.trim().to_owned()))
+    });
+    rows.collect()
 }
 
 /// That a model hears our features.
@@ -263,6 +314,8 @@ pub(super) fn check_features(model: &Conformer) -> Result<(), EvaluateError> {
 struct Listeners<'a> {
     causal: bool,
     contexts: &'a [Context],
+    /// The model's own, where it does not hear our log-mel frames.
+    own: Option<&'a FrontEnd>,
     teacher: Option<&'a FrontEnd>,
 }
 
@@ -274,6 +327,8 @@ struct Prepared<'a> {
     features: Tensor,
     /// Log-mel frames of each utterance, by context: their ends depend on the chunk.
     lengths: Vec<Vec<i64>>,
+    /// What a model with another front-end hears.
+    own: Option<(Tensor, Vec<i64>)>,
     /// What the teacher hears.
     for_teacher: Option<(Tensor, Vec<i64>)>,
     unreadable: Vec<DataError>,
@@ -314,6 +369,7 @@ impl Listeners<'_> {
             entries: Vec::new(),
             features: Tensor::new(),
             lengths: vec![Vec::new(); self.contexts.len()],
+            own: None,
             for_teacher: None,
             unreadable: Vec::new(),
         };
@@ -332,6 +388,7 @@ impl Listeners<'_> {
             }
         }
         batch.features = padded(&rows);
+        batch.own = self.own.map(|front_end| front_end.batch(&waveforms));
         batch.for_teacher = self.teacher.map(|front_end| front_end.batch(&waveforms));
         batch
     }

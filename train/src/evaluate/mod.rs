@@ -11,7 +11,7 @@ pub mod picture;
 mod result;
 mod wer;
 
-pub use decode::Recogniser;
+pub use decode::{Recogniser, texts};
 pub use diagnostics::{Collapse, SpikeAgreement, collapse, spike_agreement};
 pub use error::EvaluateError;
 pub use result::{Row, Scored, Set, Settings, evaluate};

@@ -95,7 +95,7 @@ pub fn evaluate(
     teacher: Option<&Teacher>,
     each: &mut dyn FnMut(Scored<'_>),
 ) -> Result<Vec<Row>, EvaluateError> {
-    settings.validate(recogniser.model().config().causal)?;
+    settings.validate(recogniser.is_causal())?;
     let chunks = &settings.contexts.chunks_ms;
     let mut rows: Vec<_> = chunks
         .iter()

@@ -42,10 +42,25 @@ impl FrontEnd {
     /// Features of several utterances, padded with zeros to (B, T, [`width`](Self::width)), and the
     /// frames of each.
     pub fn batch(&self, utterances: &[Vec<f32>]) -> (Tensor, Vec<i64>) {
+        self.batch_with(utterances, |_, _| {})
+    }
+
+    /// As [`batch`](Self::batch); `change` may alter each utterance's features, told its index,
+    /// before they are padded.
+    pub fn batch_with(
+        &self,
+        utterances: &[Vec<f32>],
+        change: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> (Tensor, Vec<i64>) {
         let width = self.width();
         let rows: Vec<_> = utterances
             .par_iter()
-            .map(|samples| self.features(samples))
+            .enumerate()
+            .map(|(row, samples)| {
+                let mut features = self.features(samples);
+                change(row, &mut features);
+                features
+            })
             .collect();
         let lengths: Vec<_> = rows.iter().map(|row| row.len() / width).collect();
         let frames = lengths.iter().copied().max().unwrap_or(0);

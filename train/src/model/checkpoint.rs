@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::{SafeTensorError, SafeTensors};
+use serde::de::DeserializeOwned;
 use tch::{Device, nn};
 
 use super::config::{ConfigError, ConformerConfig};
@@ -12,7 +13,7 @@ use super::weights::{self, WeightError};
 use crate::torch::write_safetensors;
 
 /// The header's key for the model's configuration, in JSON.
-const CONFIG: &str = "conformer";
+pub(crate) const CONFIG: &str = "conformer";
 
 /// Why a checkpoint could not be written or read. Each names the file.
 #[derive(Debug, thiserror::Error)]
@@ -34,17 +35,22 @@ pub enum CheckpointError {
         /// The reader's reason.
         reason: SafeTensorError,
     },
-    /// The header says nothing of a Conformer: another program wrote the file.
-    #[error("{path} carries no \"{CONFIG}\" entry in its header: not a checkpoint of sori-train")]
+    /// The header does not describe a model of the kind that was asked for: the file holds another
+    /// kind, or another program wrote it.
+    #[error("{path} carries no \"{key}\" entry in its header: not such a checkpoint of sori-train")]
     NoConfig {
         /// The checkpoint.
         path: PathBuf,
+        /// The header's key that such a file has.
+        key: &'static str,
     },
     /// The header's configuration cannot be understood. Use the version that wrote the file.
-    #[error("{path}: \"{CONFIG}\" in the header: {reason}")]
+    #[error("{path}: \"{key}\" in the header: {reason}")]
     Json {
         /// The checkpoint.
         path: PathBuf,
+        /// The header's key.
+        key: &'static str,
         /// Where and why.
         reason: serde_json::Error,
     },
@@ -96,6 +102,7 @@ pub fn save(
 ) -> Result<(), CheckpointError> {
     let json = serde_json::to_string(config).map_err(|reason| CheckpointError::Json {
         path: path.into(),
+        key: CONFIG,
         reason,
     })?;
     let header = HashMap::from([(CONFIG.to_owned(), json)]);
@@ -111,27 +118,71 @@ pub fn save(
 /// # Errors
 /// If the file cannot be read, is damaged, or holds other tensors than its configuration needs.
 pub fn load(path: &Path, device: Device) -> Result<(nn::VarStore, Conformer), CheckpointError> {
-    let io = |reason| CheckpointError::Io {
+    let bytes = read(path)?;
+    let file = parse(path, &bytes)?;
+    let invalid = |reason| CheckpointError::Config {
         path: path.into(),
         reason,
     };
-    let format = |reason| CheckpointError::Format {
-        path: path.into(),
-        reason,
-    };
-    let weights = |reason| CheckpointError::Weights {
-        path: path.into(),
-        reason,
-    };
+    let config: ConformerConfig = described(path, &bytes, CONFIG)?;
+    config.validate().map_err(invalid)?;
+    let parameters = config.parameters();
+    check_size(path, &file, parameters.iter().map(|(_, count)| count).sum())?;
+    let store = nn::VarStore::new(device);
+    let model = Conformer::new(&store.root(), &config).map_err(invalid)?;
+    fill(path, &file, &store)?;
+    Ok((store, model))
+}
 
-    let bytes = std::fs::read(path).map_err(io)?;
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(format)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(format)?;
-    let config = read_config(path, header.metadata().as_ref())?;
+/// A file's bytes.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, CheckpointError> {
+    std::fs::read(path).map_err(|reason| CheckpointError::Io {
+        path: path.into(),
+        reason,
+    })
+}
 
-    let expected = config.parameters().iter().map(|(_, count)| count).sum();
+/// The tensors of a file.
+pub(super) fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, CheckpointError> {
+    SafeTensors::deserialize(bytes).map_err(|reason| CheckpointError::Format {
+        path: path.into(),
+        reason,
+    })
+}
+
+/// The model's configuration from the header's entry `key`.
+pub(super) fn described<C: DeserializeOwned>(
+    path: &Path,
+    bytes: &[u8],
+    key: &'static str,
+) -> Result<C, CheckpointError> {
+    let (_, header) =
+        SafeTensors::read_metadata(bytes).map_err(|reason| CheckpointError::Format {
+            path: path.into(),
+            reason,
+        })?;
+    let entries = header.metadata().as_ref();
+    let json = entries
+        .and_then(|entries| entries.get(key))
+        .ok_or_else(|| CheckpointError::NoConfig {
+            path: path.into(),
+            key,
+        })?;
+    serde_json::from_str(json).map_err(|reason| CheckpointError::Json {
+        path: path.into(),
+        key,
+        reason,
+    })
+}
+
+/// That a file may hold a model of so many parameters, before memory is taken for them. One that
+/// lacks little is let through, so that the missing tensor can be named.
+pub(super) fn check_size(
+    path: &Path,
+    file: &SafeTensors<'_>,
+    expected: i64,
+) -> Result<(), CheckpointError> {
     let found = file.iter().map(|(_, tensor)| count(tensor.shape())).sum();
-    // A model that lacks little is let through, so that the missing tensor can be named.
     if found < expected / 2 {
         return Err(CheckpointError::TooSmall {
             path: path.into(),
@@ -139,39 +190,24 @@ pub fn load(path: &Path, device: Device) -> Result<(nn::VarStore, Conformer), Ch
             found,
         });
     }
-    let store = nn::VarStore::new(device);
-    let model =
-        Conformer::new(&store.root(), &config).map_err(|reason| CheckpointError::Config {
-            path: path.into(),
-            reason,
-        })?;
+    Ok(())
+}
+
+/// Fills a model's variables with a file's tensors, which have to be exactly these.
+pub(super) fn fill(
+    path: &Path,
+    file: &SafeTensors<'_>,
+    store: &nn::VarStore,
+) -> Result<(), CheckpointError> {
+    let weights = |reason| CheckpointError::Weights {
+        path: path.into(),
+        reason,
+    };
     let variables = store.variables();
     if let Some((name, _)) = file.iter().find(|(name, _)| !variables.contains_key(*name)) {
         return Err(weights(WeightError::Unknown { name: name.into() }));
     }
-    weights::fill(&store, |name| weights::stored(&file, name)).map_err(weights)?;
-    Ok((store, model))
-}
-
-fn read_config(
-    path: &Path,
-    header: Option<&HashMap<String, String>>,
-) -> Result<ConformerConfig, CheckpointError> {
-    let json = header
-        .and_then(|header| header.get(CONFIG))
-        .ok_or_else(|| CheckpointError::NoConfig { path: path.into() })?;
-    let config: ConformerConfig =
-        serde_json::from_str(json).map_err(|reason| CheckpointError::Json {
-            path: path.into(),
-            reason,
-        })?;
-    config
-        .validate()
-        .map_err(|reason| CheckpointError::Config {
-            path: path.into(),
-            reason,
-        })?;
-    Ok(config)
+    weights::fill(store, |name| weights::stored(file, name)).map_err(weights)
 }
 
 fn count(shape: &[usize]) -> i64 {

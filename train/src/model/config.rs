@@ -234,7 +234,7 @@ pub(super) fn halved(length: i64) -> i64 {
     (length + 1) / 2
 }
 
-fn require(
+pub(super) fn require(
     field: &'static str,
     expected: String,
     found: impl std::fmt::Display,

@@ -1,14 +1,12 @@
 //! The whole model: subsampling, layers, CTC head.
 
-use tch::nn::{self, Module};
-use tch::{Kind, Tensor};
+use tch::Tensor;
+use tch::nn;
 
 use super::config::{ConfigError, ConformerConfig};
-use super::layer::Layer;
-use super::mask::{Context, real_frames, visible_keys};
-use super::pointwise::Pointwise;
-use super::position::sinusoids;
+use super::mask::Context;
 use super::subsampling::Subsampling;
+use super::trunk::Trunk;
 
 /// A Conformer encoder with a CTC head (Gulati et al. 2020, arXiv 2005.08100). Teacher and student
 /// are the same code with other numbers.
@@ -33,8 +31,7 @@ use super::subsampling::Subsampling;
 pub struct Conformer {
     pub(super) config: ConformerConfig,
     pub(super) subsampling: Subsampling,
-    pub(super) layers: Vec<Layer>,
-    head: Pointwise,
+    pub(super) trunk: Trunk,
 }
 
 /// How to run the model once.
@@ -69,19 +66,10 @@ impl Conformer {
     /// If [`ConformerConfig::validate`] finds fault.
     pub fn new(path: &nn::Path<'_>, config: &ConformerConfig) -> Result<Self, ConfigError> {
         config.validate()?;
-        let encoder = path / "encoder";
-        let layers = &encoder / "layers";
         Ok(Self {
             config: config.clone(),
-            subsampling: Subsampling::new(&(&encoder / "pre_encode"), config),
-            layers: (0..config.layers)
-                .map(|i| Layer::new(&(&layers / i), config))
-                .collect(),
-            head: Pointwise::new(
-                &(path / "decoder" / "decoder_layers" / 0),
-                config.d_model,
-                config.outputs(),
-            ),
+            subsampling: Subsampling::new(&(path / "encoder" / "pre_encode"), config),
+            trunk: Trunk::new(path, config),
         })
     }
 
@@ -110,27 +98,8 @@ impl Conformer {
             self.config.features
         );
         let x = self.scale(self.subsampling.forward(features, lengths));
-        let lengths: Vec<_> = lengths.iter().map(|&n| self.config.subsampled(n)).collect();
-        let (frames, device) = (x.size()[1], x.device());
-        let positions = sinusoids(frames, frames, self.config.d_model, device);
-        let real = real_frames(&lengths, frames, device);
-        let hidden = visible_keys(pass.context, &lengths, frames, device)
-            .logical_not()
-            .unsqueeze(1);
-
-        let mut x = x.dropout(self.config.dropout, pass.train);
-        let mut attention = None;
-        for layer in &self.layers {
-            let (y, map) = layer.forward(&x, &positions, &real, &hidden, pass.train);
-            x = y;
-            attention = pass.attention.then_some(map);
-        }
-        Output {
-            log_probs: self.log_probs(&x),
-            lengths,
-            hidden: x,
-            attention,
-        }
+        let lengths = lengths.iter().map(|&n| self.config.subsampled(n)).collect();
+        self.trunk.forward(&x, lengths, pass)
     }
 
     /// Subsampled frames as the first layer wants them.
@@ -140,10 +109,5 @@ impl Conformer {
         } else {
             x
         }
-    }
-
-    /// The head: (B, T, `d_model`) to log-probabilities (B, T, outputs).
-    pub(super) fn log_probs(&self, x: &Tensor) -> Tensor {
-        self.head.forward(x).log_softmax(-1, Kind::Float)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Data flows through the modules in this order: log-mel frames are subsampled (`subsampling`), pass
 //! the layers (`layer`: `feed_forward`, `attention` with `position` and `mask`, `convolution`) and
-//! leave through the CTC head ([`Conformer`]). `student` runs the same layers chunk by chunk.
+//! leave through the CTC head (`trunk`); all together are a [`Conformer`]. `student` runs the same layers chunk by chunk.
 //! `checkpoint` keeps weights in files; [`nemo`] and
 //! [`whisper`] import others' models, and a [`Teacher`] is any of them.
 
@@ -20,9 +20,11 @@ mod position;
 mod student;
 mod subsampling;
 mod teacher;
+mod trunk;
 mod weights;
 pub mod whisper;
 
+pub(crate) use checkpoint::CONFIG as CONFORMER_KEY;
 pub use checkpoint::{CheckpointError, load, save};
 pub use config::{ConfigError, ConformerConfig, ConvolutionNorm, SUBSAMPLING};
 pub use conformer::{Conformer, Output, Pass};

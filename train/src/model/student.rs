@@ -81,6 +81,7 @@ impl Conformer {
         Ok(StreamState {
             subsampling: self.subsampling.start(batch, self.config.features),
             layers: self
+                .trunk
                 .layers
                 .iter()
                 .map(|layer| layer.start(batch, left))
@@ -104,6 +105,7 @@ impl Conformer {
         let empty = state.left - state.cached;
         let hidden = Tensor::arange(keys, (Kind::Int64, x.device())).lt(empty);
         let x = self
+            .trunk
             .layers
             .iter()
             .zip(&mut state.layers)
@@ -111,7 +113,7 @@ impl Conformer {
                 layer.step(&x, &positions, &hidden, state)
             });
         state.cached = (state.cached + frames).min(state.left);
-        Ok(self.log_probs(&x))
+        Ok(self.trunk.log_probs(&x))
     }
 }
 

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use sori::features::LogMel;
 use tch::{CModule, Device, IValue, Tensor, nn, no_grad};
 
 use super::checkpoint::{self, CheckpointError};
 use super::conformer::{Conformer, Pass};
 use super::nemo::{self, NemoError};
-use super::whisper::{self, Whisper};
+use super::whisper::{self, CtcHead, Whisper};
 use crate::front_end::FrontEnd;
 
 /// Samples to an output frame of 40 ms.
@@ -29,9 +30,14 @@ pub enum TeacherSource {
     Sori(PathBuf),
     /// `nemo:FILE`: a `.nemo` file.
     Nemo(PathBuf),
-    /// `whisper:FILE`: the encoder of a Whisper model in safetensors. It has attention maps, but no
-    /// CTC posteriors.
-    Whisper(PathBuf),
+    /// `whisper:ENCODER` or `whisper:ENCODER+HEAD`: the encoder of a Whisper model in safetensors. It
+    /// has attention maps; a CTC head that was trained on it adds posteriors.
+    Whisper {
+        /// The encoder.
+        encoder: PathBuf,
+        /// The head.
+        head: Option<PathBuf>,
+    },
     /// `torchscript:FILE`: anything else, as a scripted module. It is called with samples (B, N) at
     /// 16 kHz in [-1, 1] and their counts (B), and returns log-probabilities (B, T, outputs), the
     /// blank last, and an attention map (B, heads, T, T), at 25 frames a second. Such a file is a
@@ -44,7 +50,10 @@ pub enum TeacherSource {
 #[non_exhaustive]
 pub enum TeacherError {
     /// The text names no kind of teacher. Write one of the four prefixes before the path.
-    #[error("expected sori:FILE, nemo:FILE, whisper:FILE or torchscript:FILE, found {found:?}")]
+    #[error(
+        "expected sori:FILE, nemo:FILE, whisper:ENCODER, whisper:ENCODER+HEAD or torchscript:FILE, \
+         found {found:?}"
+    )]
     Source {
         /// The text.
         found: String,
@@ -72,6 +81,17 @@ pub enum TeacherError {
         /// Layers of the teacher.
         layers: usize,
     },
+    /// A checkpoint that hears other features than those that training computes. Take one that was
+    /// trained here.
+    #[error("{path}: expected a model of {expected} log-mel bands, found {found}")]
+    Bands {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Bands of our features.
+        expected: usize,
+        /// Bands of the model.
+        found: i64,
+    },
     /// Only Whisper encoders give another layer's map than the last.
     #[error("a layer can be chosen in a whisper: teacher only")]
     LastLayerOnly,
@@ -94,6 +114,8 @@ enum Kind {
     Whisper {
         model: Whisper,
         layer: usize,
+        head: Option<CtcHead>,
+        _store: Option<nn::VarStore>,
     },
     TorchScript {
         module: CModule,
@@ -123,7 +145,16 @@ impl FromStr for TeacherSource {
             (_, "") => Err(unknown()),
             ("sori", path) => Ok(Self::Sori(path.into())),
             ("nemo", path) => Ok(Self::Nemo(path.into())),
-            ("whisper", path) => Ok(Self::Whisper(path.into())),
+            ("whisper", paths) => Ok(match paths.split_once('+') {
+                Some((encoder, head)) => Self::Whisper {
+                    encoder: encoder.into(),
+                    head: Some(head.into()),
+                },
+                None => Self::Whisper {
+                    encoder: paths.into(),
+                    head: None,
+                },
+            }),
             ("torchscript", path) => Ok(Self::TorchScript(path.into())),
             _ => Err(unknown()),
         }
@@ -140,12 +171,21 @@ impl Teacher {
         layer: Option<usize>,
         device: Device,
     ) -> Result<Self, TeacherError> {
-        if layer.is_some() && !matches!(source, TeacherSource::Whisper(_)) {
+        if layer.is_some() && !matches!(source, TeacherSource::Whisper { .. }) {
             return Err(TeacherError::LastLayerOnly);
         }
         let (kind, front_end) = match source {
             TeacherSource::Sori(path) => {
                 let (store, model) = checkpoint::load(path, device)?;
+                let (expected, found) = (LogMel::BINS, model.config().features);
+                if usize::try_from(found) != Ok(expected) {
+                    let path = path.clone();
+                    return Err(TeacherError::Bands {
+                        path,
+                        expected,
+                        found,
+                    });
+                }
                 (
                     Kind::Conformer {
                         model,
@@ -167,15 +207,30 @@ impl Teacher {
                     nemo.front_end,
                 )
             }
-            TeacherSource::Whisper(path) => {
-                let model = whisper::load(path, device)?;
+            TeacherSource::Whisper { encoder, head } => {
+                let model = whisper::load(encoder, device)?;
                 let layers = model.layers();
                 let layer = layer.unwrap_or(layers - 1);
                 if layer >= layers {
                     return Err(TeacherError::Layer { layer, layers });
                 }
+                let (store, head) = match head {
+                    Some(path) => {
+                        let (store, head) = whisper::load_head(path, &model, device)?;
+                        (Some(store), Some(head))
+                    }
+                    None => (None, None),
+                };
                 let front_end = model.front_end.clone();
-                (Kind::Whisper { model, layer }, front_end)
+                (
+                    Kind::Whisper {
+                        model,
+                        layer,
+                        head,
+                        _store: store,
+                    },
+                    front_end,
+                )
             }
             TeacherSource::TorchScript(path) => (open_script(path, device)?, FrontEnd::Samples),
         };
@@ -237,11 +292,26 @@ impl Teacher {
                     lengths: output.lengths,
                 })
             }
-            Kind::Whisper { model, layer } => {
-                let output = model.listen(features, lengths, *layer);
+            Kind::Whisper {
+                model,
+                layer,
+                head: Some(head),
+                ..
+            } => {
+                let wanted = attention.then_some(*layer);
+                let heard = head.listen(model, features, lengths, wanted, Pass::default());
+                Ok(TeacherOutput {
+                    log_probs: Some(heard.output.log_probs),
+                    attention: heard.attention,
+                    hidden: Some(heard.hidden),
+                    lengths: heard.output.lengths,
+                })
+            }
+            Kind::Whisper { model, layer, .. } => {
+                let output = model.listen(features, lengths, attention.then_some(*layer));
                 Ok(TeacherOutput {
                     log_probs: None,
-                    attention: attention.then_some(output.attention),
+                    attention: output.attention,
                     hidden: Some(output.hidden),
                     lengths: output.lengths,
                 })

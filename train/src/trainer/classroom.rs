@@ -7,8 +7,9 @@ use rand::{RngExt, SeedableRng};
 use tch::{Device, no_grad};
 
 use super::error::TrainError;
-use super::feed::Course;
-use super::listener::Listener;
+use super::feed::{Course, Ear};
+use super::listener::{Listener, check_length};
+use super::network::Architecture;
 use super::objective::{Comparison, Objective};
 use super::student::{Student, Weighted};
 use crate::config::{Precision, Recipe, Stage};
@@ -23,6 +24,8 @@ use crate::torch::Autocast;
 pub(super) struct Classroom {
     pub(super) student: Student,
     teacher: Option<Listener>,
+    /// What the student hears, if it is anything else than our log-mel frames.
+    own_front_end: Option<FrontEnd>,
     pub(super) tokenizer: Arc<Tokenizer>,
     /// What the student's attention may see, each in its turn.
     pub(super) contexts: Vec<Context>,
@@ -34,23 +37,34 @@ impl Classroom {
     /// Opens the teacher, checks that it gives what the stages need, and makes a fresh student.
     pub(super) fn open(recipe: &Recipe, device: Device) -> Result<Self, TrainError> {
         let tokenizer = Arc::new(Tokenizer::load(&recipe.data.tokenizer)?);
-        let config = recipe.model.conformer(tokenizer.pieces().len())?;
+        let network = recipe.model.network(tokenizer.pieces().len())?;
+        let architecture = Architecture::open(network, device)?;
         let teacher = match &recipe.teacher {
             Some(teacher) => Some(Listener::open(teacher, device)?),
             None => None,
         };
         if let Some(teacher) = &teacher {
             for stage in &recipe.stages {
-                teacher.check(stage, &tokenizer, config.heads)?;
+                teacher.check(stage, &tokenizer, architecture.heads())?;
             }
-            teacher.check_length(&recipe.data)?;
+        }
+        let ears = [
+            (
+                "the teacher",
+                teacher.as_ref().and_then(Listener::max_frames),
+            ),
+            ("the encoder", architecture.max_frames()),
+        ];
+        for (who, most) in ears {
+            check_length(&recipe.data, who, most)?;
         }
         let compares = recipe.stages.iter().any(|stage| stage.loss.feature > 0.0);
         let width = teacher.as_ref().and_then(|teacher| teacher.width);
         let width = width.filter(|_| compares);
         tch::manual_seed(step_numbers(recipe.seed, u64::MAX).random());
         Ok(Self {
-            student: Student::new(&config, width, recipe.ema_decay, device)?,
+            student: Student::new(&architecture, width, recipe.ema_decay, device)?,
+            own_front_end: architecture.front_end().cloned(),
             teacher,
             tokenizer,
             contexts: recipe.contexts.contexts(),
@@ -59,10 +73,14 @@ impl Classroom {
         })
     }
 
-    /// What the teacher hears with, if there is one.
-    pub(super) fn front_end(&self) -> Option<FrontEnd> {
-        let teacher = self.teacher.as_ref();
-        teacher.map(|teacher| teacher.front_end().clone())
+    /// Who hears anything else than our log-mel frames, if anybody does: a head with its encoder, or
+    /// a teacher.
+    pub(super) fn other_ear(&self) -> Option<Ear> {
+        match (&self.own_front_end, &self.teacher) {
+            (Some(own), _) => Some(Ear::student(own.clone())),
+            (None, Some(teacher)) => Some(Ear::teacher(teacher.front_end().clone())),
+            (None, None) => None,
+        }
     }
 
     /// The losses of a stage over a batch, for the student in training: with dropout and gradient.
@@ -96,7 +114,7 @@ impl Classroom {
     ) -> Result<(Objective, Output), TrainError> {
         let attention = stage.loss.sam > 0.0;
         let autocast = self.autocast()?;
-        let teacher = match (&self.teacher, &course.for_teacher) {
+        let teacher = match (&self.teacher, &course.other_features) {
             (Some(teacher), Some(heard)) if stage.loss.need_teacher() => {
                 Some(teacher.hear(heard, attention)?)
             }
@@ -137,7 +155,7 @@ impl Classroom {
         course: &Course,
         student: &Output,
     ) -> Result<Option<SpikeAgreement>, TrainError> {
-        let (Some(teacher), Some(heard)) = (&self.teacher, &course.for_teacher) else {
+        let (Some(teacher), Some(heard)) = (&self.teacher, &course.other_features) else {
             return Ok(None);
         };
         if !teacher.has_posteriors_over(&self.tokenizer) {
@@ -159,8 +177,13 @@ impl Classroom {
     }
 
     fn listen(&self, weights: &Weighted, course: &Course, pass: Pass) -> Output {
-        let features = course.batch.features.to_device(self.device);
-        weights.model.forward(&features, &course.batch.frames, pass)
+        let own = (&course.batch.features, &course.batch.frames);
+        let (features, frames) = match (&self.own_front_end, &course.other_features) {
+            (Some(_), Some((features, frames))) => (features, frames),
+            _ => own,
+        };
+        let features = features.to_device(self.device);
+        weights.model.listen(&features, frames, pass)
     }
 
     fn autocast(&self) -> Result<Option<Autocast>, TrainError> {

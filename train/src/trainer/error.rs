@@ -63,14 +63,16 @@ pub enum TrainError {
         /// What the tokenizer means by it.
         student: String,
     },
-    /// Utterances may become longer than the teacher can hear. Lower `data.batching.longest`.
+    /// Utterances may become longer than the teacher, or the encoder under a head, can hear. Lower `data.batching.longest`.
     #[error(
-        "the teacher hears at most {teacher:.1} s, but utterances become up to {found:.1} s long: \
+        "{who} hears at most {most:.1} s, but utterances become up to {found:.1} s long: \
          lower data.batching.longest or choose other speeds"
     )]
     TooLong {
-        /// The longest that the teacher hears, in seconds.
-        teacher: f64,
+        /// Who hears.
+        who: &'static str,
+        /// The longest that it hears, in seconds.
+        most: f64,
         /// The longest utterance after augmentation, in seconds.
         found: f64,
     },

@@ -6,23 +6,61 @@ use std::time::{Duration, Instant};
 
 use tch::Tensor;
 
-use crate::data::{Batch, Broken, DataError, Loader, Waiting};
+use crate::data::{Batch, Broken, DataError, Loader, SpecAugment, Waiting};
 use crate::front_end::FrontEnd;
 
 /// Batches that may wait for the trainer, besides those in the loader.
 const AHEAD: usize = 2;
 
-/// A batch for both.
+/// Who hears a batch besides a student of our log-mel frames: a teacher, or a student with another
+/// front-end.
+pub(super) struct Ear {
+    front_end: FrontEnd,
+    /// What is hidden from a student is hidden in these features, too.
+    masked: bool,
+}
+
+/// A batch for all who hear it.
 pub(super) struct Course {
     pub(super) batch: Batch,
-    /// Features of the teacher's own front-end, (B, T, width), and the frames of each utterance;
-    /// `None` without a teacher.
-    pub(super) for_teacher: Option<(Tensor, Vec<i64>)>,
+    /// Features of the other ear's front-end, (B, T, width), and the frames of each utterance; `None`
+    /// without one.
+    pub(super) other_features: Option<(Tensor, Vec<i64>)>,
     /// What could not be read so far.
     pub(super) broken: Broken,
 }
 
-/// Takes batches from a loader and computes the teacher's features, in a thread of its own.
+impl Ear {
+    pub(super) fn teacher(front_end: FrontEnd) -> Self {
+        Self {
+            front_end,
+            masked: false,
+        }
+    }
+
+    pub(super) fn student(front_end: FrontEnd) -> Self {
+        Self {
+            front_end,
+            masked: true,
+        }
+    }
+
+    fn hear(&self, batch: &Batch, masks: &SpecAugment) -> (Tensor, Vec<i64>) {
+        match &self.front_end {
+            FrontEnd::Sori => (batch.clean_features.shallow_clone(), batch.frames.clone()),
+            FrontEnd::Samples => (batch.waveforms.unsqueeze(-1), batch.samples.clone()),
+            front_end if !self.masked => front_end.batch(&waveforms(batch)),
+            front_end => {
+                let (bands, hearings) = (front_end.width(), &batch.hearings);
+                front_end.batch_with(&waveforms(batch), |row, features| {
+                    masks.apply(features, bands, hearings[row]);
+                })
+            }
+        }
+    }
+}
+
+/// Takes batches from a loader and computes the other ear's features, in a thread of its own.
 pub(super) struct Feed {
     /// Gone once there is nothing more to receive.
     courses: Option<Receiver<Result<Course, DataError>>>,
@@ -32,14 +70,14 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    pub(super) fn start(loader: Loader, front_end: Option<FrontEnd>) -> Self {
+    pub(super) fn start(loader: Loader, other: Option<Ear>, masks: SpecAugment) -> Self {
         let (sender, courses) = sync_channel(AHEAD);
         let thread = thread::spawn(move || {
             let mut loader = loader;
             while let Some(batch) = loader.next() {
                 let broken = loader.broken();
                 let course = batch.map(|batch| Course {
-                    for_teacher: front_end.as_ref().map(|front_end| hear(front_end, &batch)),
+                    other_features: other.as_ref().map(|ear| ear.hear(&batch, &masks)),
                     batch,
                     broken,
                 });
@@ -98,14 +136,6 @@ impl Feed {
 impl Drop for Feed {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-fn hear(front_end: &FrontEnd, batch: &Batch) -> (Tensor, Vec<i64>) {
-    match front_end {
-        FrontEnd::Sori => (batch.clean_features.shallow_clone(), batch.frames.clone()),
-        FrontEnd::Samples => (batch.waveforms.unsqueeze(-1), batch.samples.clone()),
-        _ => front_end.batch(&waveforms(batch)),
     }
 }
 

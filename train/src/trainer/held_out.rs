@@ -7,8 +7,8 @@ use super::error::TrainError;
 use super::feed::Feed;
 use super::metrics::{Figures, shares};
 use crate::config::{FRAME_MS, Recipe, Stage};
-use crate::data::{Corpus, Loader, LoaderConfig, Position, Shard, Source, Strictness};
-use crate::evaluate::{ErrorCounts, Recogniser, SpikeAgreement, word_errors};
+use crate::data::{Corpus, Loader, LoaderConfig, Position, Shard, Source, SpecAugment, Strictness};
+use crate::evaluate::{ErrorCounts, SpikeAgreement, texts, word_errors};
 use crate::model::Context;
 
 /// The speech, and how it is heard.
@@ -45,8 +45,6 @@ impl HeldOut {
         stage: &Stage,
     ) -> Result<Figures, TrainError> {
         let tokenizer = classroom.tokenizer.clone();
-        let best = &classroom.student.best().model;
-        let recogniser = Recogniser::new(best, tokenizer.pieces(), classroom.device)?;
         let (strictness, start) = (self.strictness, Position::start_of(0));
         let loader = Loader::start(
             &self.corpus,
@@ -60,7 +58,7 @@ impl HeldOut {
         let mut errors = BTreeMap::<String, ErrorCounts>::new();
         let mut agreement = SpikeAgreement::default();
         let mut utterances = 0.0;
-        for course in Feed::start(loader, classroom.front_end()) {
+        for course in Feed::start(loader, classroom.other_ear(), SpecAugment::none()) {
             let course = course?;
             let count = course.batch.utterances() as f64;
             utterances += count;
@@ -73,7 +71,7 @@ impl HeldOut {
                 }
                 if stage.loss.ctc > 0.0 {
                     let errors = errors.entry(format!("held_out/wer/{chunk}")).or_default();
-                    let said = recogniser.texts(&student.log_probs, &student.lengths)?;
+                    let said = texts(tokenizer.pieces(), &student.log_probs, &student.lengths)?;
                     for (text, said) in course.batch.texts.iter().zip(&said) {
                         *errors += word_errors(text, said);
                     }

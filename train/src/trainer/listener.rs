@@ -33,7 +33,13 @@ impl Listener {
         let teacher = Teacher::open(&source, recipe.layer, device)?;
         let tokens = match (&source, teacher.tokens()) {
             (_, Some(tokens)) => tokens.to_vec(),
-            (TeacherSource::Sori(path), None) => {
+            (
+                TeacherSource::Sori(path)
+                | TeacherSource::Whisper {
+                    head: Some(path), ..
+                },
+                None,
+            ) => {
                 let said = Provenance::read(path).ok().flatten();
                 said.map_or(Vec::new(), |said| said.tokens)
             }
@@ -120,18 +126,9 @@ impl Listener {
         }
     }
 
-    /// That no utterance of the data becomes longer than the teacher hears.
-    pub(super) fn check_length(&self, data: &DataRecipe) -> Result<(), TrainError> {
-        let Some(most) = self.teacher.max_frames() else {
-            return Ok(());
-        };
-        let teacher = most as f64 / 100.0;
-        let samples = audio::samples_in(data.batching.longest);
-        let found = data.augmentation.bounds(samples)[1] as f64 / SAMPLE_RATE;
-        if found <= teacher {
-            return Ok(());
-        }
-        Err(TrainError::TooLong { teacher, found })
+    /// The longest utterance that it hears, in frames of its front-end.
+    pub(super) fn max_frames(&self) -> Option<i64> {
+        self.teacher.max_frames()
     }
 
     /// What the teacher hears.
@@ -148,4 +145,22 @@ impl Listener {
         self.teacher
             .listen(&features.to_device(self.device), lengths, attention)
     }
+}
+
+/// That no utterance of the data becomes longer than `who` hears, in frames of 10 ms.
+pub(super) fn check_length(
+    data: &DataRecipe,
+    who: &'static str,
+    max_frames: Option<i64>,
+) -> Result<(), TrainError> {
+    let Some(most) = max_frames else {
+        return Ok(());
+    };
+    let most = most as f64 / 100.0;
+    let samples = audio::samples_in(data.batching.longest);
+    let found = data.augmentation.bounds(samples)[1] as f64 / SAMPLE_RATE;
+    if found <= most {
+        return Ok(());
+    }
+    Err(TrainError::TooLong { who, most, found })
 }

@@ -22,6 +22,7 @@ mod folder;
 mod held_out;
 mod listener;
 mod metrics;
+mod network;
 mod objective;
 mod optimiser;
 mod progress;

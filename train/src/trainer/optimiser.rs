@@ -4,6 +4,7 @@ use tch::{TchError, Tensor, no_grad};
 
 use super::student::Named;
 use crate::config;
+use crate::model::whisper;
 use crate::torch::{self, AdamW};
 
 /// A parameter and what AdamW remembers of its gradients.
@@ -19,6 +20,7 @@ struct Slot {
 pub(super) struct Optimiser {
     slots: Vec<Slot>,
     numbers: AdamW,
+    encoder_share: f64,
     clip_norm: f64,
     /// Steps taken so far.
     updates: u64,
@@ -41,6 +43,7 @@ impl Optimiser {
                 weight_decay: config.weight_decay,
                 epsilon: config.epsilon,
             },
+            encoder_share: config.encoder_share,
             clip_norm: config.clip_norm,
             updates: 0,
         }
@@ -89,21 +92,21 @@ impl Optimiser {
     /// Takes a step.
     pub(super) fn step(&mut self, rate: f64) -> Result<(), TchError> {
         self.updates += 1;
-        for decayed in [true, false] {
-            let weight_decay = if decayed {
-                self.numbers.weight_decay
-            } else {
-                0.0
-            };
+        for (decayed, of_encoder) in [(true, false), (false, false), (true, true), (false, true)] {
             let numbers = AdamW {
-                rate,
-                weight_decay,
+                rate: rate * if of_encoder { self.encoder_share } else { 1.0 },
+                weight_decay: if decayed {
+                    self.numbers.weight_decay
+                } else {
+                    0.0
+                },
                 ..self.numbers
             };
             let mut lists = <[Vec<Tensor>; 4]>::default();
             for slot in &self.slots {
                 let gradient = slot.parameter.grad();
-                if gradient.defined() && slot.is_decayed() == decayed {
+                let group = (slot.is_decayed(), slot.is_of_encoder());
+                if gradient.defined() && group == (decayed, of_encoder) {
                     lists[0].push(slot.parameter.shallow_clone());
                     lists[1].push(gradient);
                     lists[2].push(slot.mean.shallow_clone());
@@ -122,6 +125,11 @@ impl Slot {
     /// attention have two dimensions.
     fn is_decayed(&self) -> bool {
         self.parameter.dim() >= 2 && !self.name.contains("bias")
+    }
+
+    /// Layers of an encoder that are trained along with a head begin from good weights.
+    fn is_of_encoder(&self) -> bool {
+        self.name.starts_with(whisper::TUNED)
     }
 }
 

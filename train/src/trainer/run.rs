@@ -75,7 +75,11 @@ impl<'a> Run<'a> {
         Ok(Self {
             recipe,
             options,
-            feed: Feed::start(loader, classroom.front_end()),
+            feed: Feed::start(
+                loader,
+                classroom.other_ear(),
+                recipe.data.spec_augment.clone(),
+            ),
             classroom,
             optimiser,
             held_out,

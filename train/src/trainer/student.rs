@@ -4,8 +4,9 @@ use tch::nn::VarStore;
 use tch::{Device, TchError, Tensor};
 
 use super::error::TrainError;
+use super::network::{Architecture, Model};
 use crate::loss::FeatureProjection;
-use crate::model::{ConfigError, Conformer, ConformerConfig};
+use crate::model::ConfigError;
 use crate::torch;
 
 /// Named tensors, by name.
@@ -14,13 +15,13 @@ pub(super) type Named = Vec<(String, Tensor)>;
 /// A model with its weights.
 pub(super) struct Weighted {
     pub(super) store: VarStore,
-    pub(super) model: Conformer,
+    pub(super) model: Model,
 }
 
 impl Weighted {
-    fn new(config: &ConformerConfig, device: Device) -> Result<Self, ConfigError> {
+    fn new(architecture: &Architecture, device: Device) -> Result<Self, ConfigError> {
         let store = VarStore::new(device);
-        let model = Conformer::new(&store.root(), config)?;
+        let model = architecture.build(&store)?;
         Ok(Self { store, model })
     }
 
@@ -46,17 +47,18 @@ pub(super) struct Student {
 impl Student {
     /// A student with fresh weights from torch's random numbers.
     pub(super) fn new(
-        config: &ConformerConfig,
+        architecture: &Architecture,
         projection_width: Option<i64>,
         average_decay: f64,
         device: Device,
     ) -> Result<Self, TrainError> {
-        let raw = Weighted::new(config, device)?;
+        let raw = Weighted::new(architecture, device)?;
         let projection_store = VarStore::new(device);
         let projection = projection_width
-            .map(|width| FeatureProjection::new(&projection_store.root(), config.d_model, width));
+            .map(|theirs| (architecture.width(), theirs))
+            .map(|(own, theirs)| FeatureProjection::new(&projection_store.root(), own, theirs));
         let average = if average_decay > 0.0 {
-            let mut average = Weighted::new(config, device)?;
+            let mut average = Weighted::new(architecture, device)?;
             average.store.freeze();
             Some(average)
         } else {

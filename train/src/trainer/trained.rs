@@ -13,9 +13,6 @@ use crate::torch::write_safetensors;
 
 const TRAINED: &str = "final.safetensors";
 
-/// The header's key for the model's configuration, as [`crate::model::load`] expects it.
-const CONFIG: &str = "conformer";
-
 /// Writes the mean of the last stage's newest checkpoints.
 pub(super) fn write(
     run: &Path,
@@ -50,9 +47,15 @@ pub(super) fn write(
     }
     let path = run.join(TRAINED);
     let provenance = Provenance::of(recipe, state, &classroom.tokenizer);
-    let config = checkpoint::to_json(&path, best.model.config())?;
+    let (key, description) = best
+        .model
+        .description()
+        .map_err(|reason| TrainError::Checkpoint {
+            path: path.clone(),
+            reason: reason.to_string(),
+        })?;
     let header = HashMap::from([
-        (CONFIG.to_owned(), config),
+        (key.to_owned(), description),
         (
             PROVENANCE.to_owned(),
             checkpoint::to_json(&path, &provenance)?,

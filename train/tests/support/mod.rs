@@ -2,6 +2,7 @@
 // Each test file uses its own part of this.
 #![allow(unreachable_pub, dead_code)]
 
+use std::f32::consts::TAU;
 use std::path::{Path, PathBuf};
 
 use rand::rngs::StdRng;
@@ -121,4 +122,27 @@ impl Golden {
         let (_, header) = SafeTensors::read_metadata(&self.0).unwrap();
         header.metadata().as_ref().unwrap()[key].clone()
     }
+}
+
+/// Writes a text in tones of 0.16 s, and returns the seconds.
+pub fn write_tones(path: &Path, text: &str) -> f64 {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 16_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut file = hound::WavWriter::create(path, spec).unwrap();
+    let mut samples = 0;
+    for letter in text.bytes() {
+        let level = if letter == b' ' { 0.0 } else { 8000.0 };
+        let pitch = 300.0 + 350.0 * f32::from(letter.saturating_sub(b'a'));
+        for n in 0..2560 {
+            let phase = TAU * pitch * n as f32 / 16_000.0;
+            file.write_sample((level * phase.sin()) as i16).unwrap();
+        }
+        samples += 2560;
+    }
+    file.finalize().unwrap();
+    f64::from(samples) / 16_000.0
 }

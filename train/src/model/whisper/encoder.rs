@@ -13,8 +13,8 @@ const HEAD: i64 = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Geometry {
     pub(super) bands: i64,
-    width: i64,
-    inner: i64,
+    pub(super) width: i64,
+    pub(super) inner: i64,
     layers: i64,
     positions: i64,
 }
@@ -66,6 +66,19 @@ impl Geometry {
     }
 }
 
+/// What the encoder says about a batch, at 50 frames a second. Padding is zero in all of it.
+#[derive(Debug)]
+pub(super) struct Heard {
+    /// The output of every layer, (B, T, width).
+    pub(super) layers: Vec<Tensor>,
+    /// The normalised output of the last, (B, T, width).
+    pub(super) hidden: Tensor,
+    /// The map of the layer that was asked for, if one was, (B, heads, T, T).
+    pub(super) map: Option<Tensor>,
+    /// Real frames of each utterance.
+    pub(super) lengths: Vec<i64>,
+}
+
 #[derive(Debug)]
 pub(super) struct Encoder {
     conv1: nn::Conv1D,
@@ -111,14 +124,15 @@ impl Encoder {
         2 * self.positions.size()[0]
     }
 
-    /// (B, T, bands) to the output (B, T / 2, width), the map of `layer`, and the lengths at this
-    /// rate. Padding is zero in both and changes nothing.
+    /// Hears (B, T, bands) with so many real frames each. `wanted` is the layer whose map is given;
+    /// `tuned` stand in for as many of the last layers.
     pub(super) fn forward(
         &self,
         features: &Tensor,
         lengths: &[i64],
-        layer: usize,
-    ) -> (Tensor, Tensor, Vec<i64>) {
+        wanted: Option<usize>,
+        tuned: &[Layer],
+    ) -> Heard {
         let size = features.size();
         let device = features.device();
         let real = real_frames(lengths, size[1], device).unsqueeze(1);
@@ -132,30 +146,30 @@ impl Encoder {
         let lengths: Vec<_> = lengths.iter().map(|&length| (length + 1) / 2).collect();
         let frames = x.size()[1];
         let real = real_frames(&lengths, frames, device);
-        let hidden = real
-            .unsqueeze(1)
-            .logical_and(&real.unsqueeze(2))
-            .logical_not()
-            .unsqueeze(1);
+        let padding = real.logical_not().unsqueeze(-1);
+        let silent = |x: &Tensor| x.masked_fill(&padding, 0.0);
         let mut x = x + self.positions.narrow(0, 0, frames);
-        let mut wanted = Tensor::new();
-        for (i, each) in self.layers.iter().enumerate() {
-            let (y, map) = each.forward(&x, &hidden);
-            x = y;
-            if i == layer {
-                wanted = map;
+        let mut map = None;
+        let mut outputs = Vec::with_capacity(self.layers.len());
+        let own = &self.layers[..self.layers.len() - tuned.len()];
+        for (i, each) in own.iter().chain(tuned).enumerate() {
+            if wanted == Some(i) {
+                map = Some(each.map(&x, &real));
             }
+            x = each.forward(&x, &real);
+            outputs.push(silent(&x));
         }
-        let x = self
-            .norm
-            .forward(&x)
-            .masked_fill(&real.logical_not().unsqueeze(-1), 0.0);
-        (x, wanted, lengths)
+        Heard {
+            layers: outputs,
+            hidden: silent(&self.norm.forward(&x)),
+            map,
+            lengths,
+        }
     }
 }
 
 #[derive(Debug)]
-struct Layer {
+pub(super) struct Layer {
     norm_attention: nn::LayerNorm,
     query: nn::Linear,
     key: nn::Linear,
@@ -167,7 +181,7 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(path: &nn::Path<'_>, width: i64, inner: i64) -> Self {
+    pub(super) fn new(path: &nn::Path<'_>, width: i64, inner: i64) -> Self {
         let attention = path / "self_attn";
         let linear = |path: nn::Path<'_>, inputs, outputs| {
             nn::linear(path, inputs, outputs, Default::default())
@@ -189,27 +203,52 @@ impl Layer {
         }
     }
 
-    /// (B, T, width) to the same shape and the map (B, heads, T, T).
-    fn forward(&self, x: &Tensor, hidden: &Tensor) -> (Tensor, Tensor) {
+    /// (B, T, width) with real frames (B, T) to the same shape. Of a real frame, padding changes
+    /// nothing.
+    fn forward(&self, x: &Tensor, real: &Tensor) -> Tensor {
         let normed = self.norm_attention.forward(x);
-        let split = |projection: &nn::Linear| {
-            projection
-                .forward(&normed)
-                .unflatten(2, [-1, HEAD])
-                .transpose(1, 2)
-        };
-        let scores =
-            split(&self.query).matmul(&split(&self.key).transpose(2, 3)) / (HEAD as f64).sqrt();
-        let map = scores
-            .masked_fill(hidden, HIDDEN)
-            .softmax(-1, Kind::Float)
-            .masked_fill(hidden, 0.0);
-        let mixed = map.to_kind(x.kind()).matmul(&split(&self.value));
+        let split = |projection: &nn::Linear| split(projection, &normed);
+        // The map itself is wanted of one layer at most: torch's fused kernel never makes it.
+        let mixed = Tensor::scaled_dot_product_attention(
+            &split(&self.query),
+            &split(&self.key),
+            &split(&self.value),
+            Some(&real.unsqueeze(1).unsqueeze(1)),
+            0.0,
+            false,
+            None,
+            false,
+        );
         let x = x + self.out.forward(&mixed.transpose(1, 2).flatten(2, 3));
         let inner = self
             .linear1
             .forward(&self.norm_feed_forward.forward(&x))
             .gelu("none");
-        (x + self.linear2.forward(&inner), map)
+        x + self.linear2.forward(&inner)
     }
+
+    /// The attention map that [`forward`](Self::forward) uses, (B, heads, T, T). Rows and columns of
+    /// padding are zero.
+    fn map(&self, x: &Tensor, real: &Tensor) -> Tensor {
+        let normed = self.norm_attention.forward(x);
+        let (queries, keys) = (split(&self.query, &normed), split(&self.key, &normed));
+        let hidden = real
+            .unsqueeze(1)
+            .logical_and(&real.unsqueeze(2))
+            .logical_not()
+            .unsqueeze(1);
+        let scores = queries.matmul(&keys.transpose(2, 3)) / (HEAD as f64).sqrt();
+        scores
+            .masked_fill(&hidden, HIDDEN)
+            .softmax(-1, Kind::Float)
+            .masked_fill(&hidden, 0.0)
+    }
+}
+
+/// (B, T, width) through a projection to (B, heads, T, width of a head).
+fn split(projection: &nn::Linear, x: &Tensor) -> Tensor {
+    projection
+        .forward(x)
+        .unflatten(2, [-1, HEAD])
+        .transpose(1, 2)
 }

@@ -1,26 +1,30 @@
 //! Whisper's encoder as a teacher of attention maps (Radford et al. 2022, arXiv 2212.04356).
 //!
 //! It gives 50 frames a second; what it gives out is pooled to our 25. It has no CTC posteriors of
-//! its own.
+//! its own: a [`CtcHead`] that was trained on it gives them.
 
 mod encoder;
+mod head;
 mod pool;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use safetensors::SafeTensors;
 use tch::{Device, Tensor, nn, no_grad};
 
-use super::checkpoint::CheckpointError;
+use super::checkpoint::{self, CheckpointError};
 use super::weights;
 use crate::front_end::{FrontEnd, WhisperFeatures};
 use encoder::{Encoder, Geometry};
+
+pub(crate) use head::{CONFIG as HEAD_KEY, TUNED};
+pub use head::{CtcHead, CtcHeadConfig, HeadOutput, load_head};
 
 /// An encoder of Whisper with what it hears.
 #[derive(Debug)]
 pub struct Whisper {
     encoder: Encoder,
+    geometry: Geometry,
     /// Owns the encoder's weights.
     pub store: nn::VarStore,
     /// What the encoder hears.
@@ -34,9 +38,9 @@ pub struct WhisperOutput {
     pub hidden: Tensor,
     /// Real frames of each utterance.
     pub lengths: Vec<i64>,
-    /// The chosen layer's attention map: (B, heads, T', T'). Neighbouring queries are averaged,
+    /// The attention map that was asked for: (B, heads, T', T'). Neighbouring queries are averaged,
     /// neighbouring keys summed, so that rows of real frames still sum to one.
-    pub attention: Tensor,
+    pub attention: Option<Tensor>,
 }
 
 /// Reads the encoder from a `.safetensors` file with Hugging Face's names (`conv1.weight`,
@@ -47,14 +51,8 @@ pub struct WhisperOutput {
 /// # Errors
 /// If the file cannot be read or holds no such encoder.
 pub fn load(path: &Path, device: Device) -> Result<Whisper, CheckpointError> {
-    let bytes = std::fs::read(path).map_err(|reason| CheckpointError::Io {
-        path: path.into(),
-        reason,
-    })?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|reason| CheckpointError::Format {
-        path: path.into(),
-        reason,
-    })?;
+    let bytes = checkpoint::read(path)?;
+    let file = checkpoint::parse(path, &bytes)?;
     let prefix = ["model.encoder.", "encoder."]
         .into_iter()
         .find(|prefix| file.tensor(&format!("{prefix}conv1.weight")).is_ok())
@@ -68,7 +66,7 @@ pub fn load(path: &Path, device: Device) -> Result<Whisper, CheckpointError> {
         reason,
     })?;
 
-    let store = nn::VarStore::new(device);
+    let mut store = nn::VarStore::new(device);
     let encoder = Encoder::new(&store.root(), &geometry);
     weights::fill(&store, |name| {
         weights::stored(&file, &format!("{prefix}{name}"))
@@ -77,9 +75,11 @@ pub fn load(path: &Path, device: Device) -> Result<Whisper, CheckpointError> {
         path: path.into(),
         reason,
     })?;
+    store.freeze();
     let front_end = FrontEnd::Whisper(Arc::new(WhisperFeatures::new(geometry.bands as usize)));
     Ok(Whisper {
         encoder,
+        geometry,
         store,
         front_end,
     })
@@ -98,25 +98,42 @@ impl Whisper {
         self.encoder.max_frames()
     }
 
+    /// Width of its frames.
+    #[must_use]
+    pub fn width(&self) -> i64 {
+        self.geometry.width
+    }
+
     /// Listens to log-mel frames (B, T, bands) with so many real ones each, without gradient.
-    /// `layer` is the one whose map is wanted, from 0.
+    /// `wanted` is the layer whose map is given, from 0.
     ///
     /// # Panics
     /// If T is above [`max_frames`](Self::max_frames) or there is no such layer.
-    pub fn listen(&self, features: &Tensor, lengths: &[i64], layer: usize) -> WhisperOutput {
+    pub fn listen(
+        &self,
+        features: &Tensor,
+        lengths: &[i64],
+        wanted: Option<usize>,
+    ) -> WhisperOutput {
+        self.check(features, wanted);
+        no_grad(|| {
+            let heard = self.encoder.forward(features, lengths, wanted, &[]);
+            let lengths = &heard.lengths;
+            WhisperOutput {
+                hidden: pool::average(&heard.hidden, 1, lengths),
+                attention: heard.map.map(|map| pool::map(&map, lengths)),
+                lengths: pool::lengths(lengths),
+            }
+        })
+    }
+
+    fn check(&self, features: &Tensor, wanted: Option<usize>) {
         let (layers, most, size) = (self.layers(), self.max_frames(), features.size());
-        assert!(layer < layers, "layer {layer} of {layers}");
+        let exists = wanted.is_none_or(|layer| layer < layers);
+        assert!(exists, "the map of layer {wanted:?} of {layers}");
         assert!(
             size[1] <= most,
             "log-mel {size:?}: Whisper hears at most {most} frames"
         );
-        no_grad(|| {
-            let (hidden, map, lengths) = self.encoder.forward(features, lengths, layer);
-            WhisperOutput {
-                hidden: pool::average(&hidden, 1, &lengths),
-                attention: pool::sum(&pool::average(&map, 2, &lengths), 3),
-                lengths: lengths.iter().map(|&length| pool::halved(length)).collect(),
-            }
-        })
     }
 }

@@ -5,8 +5,18 @@ use tch::Tensor;
 use crate::model::mask::real_frames;
 
 /// Frames left of so many; an odd last one stays alone.
-pub(super) fn halved(frames: i64) -> i64 {
+fn halved(frames: i64) -> i64 {
     (frames + 1) / 2
+}
+
+/// Real frames left of each utterance.
+pub(super) fn lengths(lengths: &[i64]) -> Vec<i64> {
+    lengths.iter().map(|&length| halved(length)).collect()
+}
+
+/// An attention map (B, heads, T, T): queries are averaged, keys summed.
+pub(super) fn map(map: &Tensor, lengths: &[i64]) -> Tensor {
+    sum(&average(map, 2, lengths), 3)
 }
 
 /// Averages neighbours along `dim` of a batch whose padding is zero; a frame without a real
@@ -21,7 +31,7 @@ pub(super) fn average(x: &Tensor, dim: i64, lengths: &[i64]) -> Tensor {
 }
 
 /// Adds neighbours along `dim`.
-pub(super) fn sum(x: &Tensor, dim: i64) -> Tensor {
+fn sum(x: &Tensor, dim: i64) -> Tensor {
     let frames = x.size()[dim as usize];
     let mut padding = vec![0; 2 * (x.dim() - dim as usize)];
     if let Some(last) = padding.last_mut() {
