@@ -224,7 +224,7 @@ pub(crate) fn run(arguments: &Evaluate) -> anyhow::Result<()> {
 enum Evaluated {
     Model {
         path: PathBuf,
-        model: Conformer,
+        model: Box<Conformer>,
         _store: VarStore,
     },
     Teacher {
@@ -243,7 +243,7 @@ impl Evaluated {
                 let (store, model) = model::load(&path, device)?;
                 Ok(Self::Model {
                     path,
-                    model,
+                    model: Box::new(model),
                     _store: store,
                 })
             }
