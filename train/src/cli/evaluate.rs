@@ -228,7 +228,7 @@ enum Evaluated {
         _store: VarStore,
     },
     Teacher {
-        teacher: Teacher,
+        teacher: Box<Teacher>,
         /// The file whose header tells its tokens, if it has one.
         described_in: Option<PathBuf>,
     },
@@ -248,7 +248,7 @@ impl Evaluated {
                 })
             }
             Some(source) => Ok(Self::Teacher {
-                teacher: Teacher::open(&source, None, device)?,
+                teacher: Box::new(Teacher::open(&source, None, device)?),
                 described_in: match source {
                     TeacherSource::Sori(path) => Some(path),
                     TeacherSource::Whisper { head, .. } => head,
