@@ -45,5 +45,5 @@ mod recognizer;
 pub mod segment;
 
 pub use error::Error;
-pub use recognizer::{Event, Events, Options, Recognizer, Stream};
-pub use segment::{Endpoint, EndpointRule, EndpointRules, Segment, TimedToken, Word};
+pub use recognizer::{Event, Events, Options, Recognizer, Search, Stream};
+pub use segment::{Alternative, Endpoint, EndpointRule, EndpointRules, Segment, TimedToken, Word};

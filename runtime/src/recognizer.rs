@@ -5,13 +5,14 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::audio::{Resampler, i16_to_f32};
-use crate::decode::Greedy;
+use crate::decode::{Beam, BeamOptions, Decoder, Greedy, Phrases};
 use crate::engine::{self, Engine, EngineOptions, Session};
 use crate::error::Error;
 use crate::features::LogMel;
 use crate::model::{Config, Package};
 use crate::segment::{
-    Clock, Endpoint, EndpointRule, EndpointRules, Segment, Silence, segment, word_starts,
+    Clock, Endpoint, EndpointRule, EndpointRules, Segment, Silence, alternatives, segment,
+    word_starts,
 };
 
 /// How a [`Recognizer`] works; the defaults suit dictation and captions.
@@ -25,6 +26,20 @@ pub struct Options {
     /// is filled up with more of it. A streaming model fires a little after the sound: without a
     /// tail the last word would be lost. Default 0.4.
     pub tail: f64,
+    /// How tokens are found, in new streams.
+    pub search: Search,
+    /// Alternatives that a finished segment brings along, at most; only a beam has any. Default 0.
+    pub alternatives: usize,
+}
+
+/// How tokens are found in log-probabilities.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Search {
+    /// The best token of each frame: the fastest, and the default.
+    #[default]
+    Greedy,
+    /// Several hypotheses at once, which [`Phrases`] may lead.
+    Beam(BeamOptions),
 }
 
 impl Default for Options {
@@ -33,6 +48,8 @@ impl Default for Options {
             engine: EngineOptions::default(),
             endpoint: EndpointRules::default(),
             tail: 0.4,
+            search: Search::Greedy,
+            alternatives: 0,
         }
     }
 }
@@ -114,6 +131,7 @@ impl Recognizer {
             geometry, features, ..
         } = self.shared.package.config();
         let window = geometry.window_size * LogMel::BINS;
+        let blank = self.shared.package.tokens().blank();
         Ok(Stream {
             resampler: Resampler::new(LogMel::SAMPLE_RATE)?,
             samples: Vec::new(),
@@ -121,7 +139,10 @@ impl Recognizer {
             log_mel: LogMel::new(),
             frames: Vec::with_capacity(2 * window),
             session: self.shared.engine.session()?,
-            decoder: Greedy::new(self.shared.package.tokens().blank()),
+            decoder: match self.shared.options.search {
+                Search::Greedy => Decoder::Greedy(Greedy::new(blank)),
+                Search::Beam(options) => Decoder::Beam(Box::new(Beam::new(blank, options))),
+            },
             window,
             shift: geometry.chunk_shift * LogMel::BINS,
             clock: Clock {
@@ -178,7 +199,7 @@ pub struct Stream {
     /// Log-mel frames that no chunk has shifted past yet, row-major.
     frames: Vec<f32>,
     session: Box<dyn Session>,
-    decoder: Greedy,
+    decoder: Decoder,
     /// Elements of `frames` that a step reads, and by which it advances.
     window: usize,
     shift: usize,
@@ -263,6 +284,18 @@ impl Stream {
     /// Changes the endpoint rules from here on.
     pub fn set_endpoint_rules(&mut self, rules: EndpointRules) {
         self.rules = rules;
+    }
+
+    /// Ends the utterance here and now, then boosts other phrases, or none. They have to be made
+    /// with this model's tokens ([`Package::tokens`]). A stream that searches greedily turns to a beam
+    /// of default width, since phrases need one.
+    pub fn set_phrases(&mut self, phrases: Option<Arc<Phrases>>) -> Events<'_> {
+        self.give_out(usize::MAX);
+        self.utterance = self.decoder.frames();
+        self.decoder.set_phrases(phrases);
+        Events {
+            events: &mut self.events,
+        }
     }
 
     /// Seconds of audio heard so far.
@@ -373,11 +406,22 @@ impl Stream {
 
     /// Gives out the first `count` tokens as a final segment.
     fn give_out(&mut self, count: usize) {
+        let tokens = self.shared.package.tokens();
+        if count == usize::MAX {
+            self.decoder.finish();
+        }
         let hits = self.decoder.hits();
-        let said = &hits[..count.min(hits.len())];
-        let segment = segment(said, self.shared.package.tokens(), self.clock, self.time());
-        self.events.extend(segment.map(Event::Final));
-        self.decoder.take(count).for_each(drop);
+        let count = count.min(hits.len());
+        let whole = count == hits.len();
+        let segment = segment(&hits[..count], tokens, self.clock, self.time());
+        if let Some(mut segment) = segment {
+            if whole {
+                let wanted = self.shared.options.alternatives;
+                segment.alternatives = alternatives(&self.decoder, wanted, tokens);
+            }
+            self.events.push_back(Event::Final(segment));
+        }
+        self.decoder.take(count);
     }
 
     fn flush(&mut self) -> Result<(), Error> {

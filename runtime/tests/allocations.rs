@@ -6,9 +6,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
+use sori::decode::{Beam, BeamOptions, Phrases};
 use sori::engine::{Engine, EngineError, Session};
 use sori::model::Package;
-use sori::{Options, Recognizer};
+use sori::{Options, Recognizer, Search};
 use sori_tests::tone::{BLANK, Sound, speak_at};
 
 struct Counting;
@@ -64,9 +65,24 @@ impl Session for QuietSession {
 fn a_warm_stream_allocates_nothing() {
     let package =
         Package::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/tone")).unwrap();
-    let recognizer = Recognizer::with_engine(package, Arc::new(Quiet), Options::default());
-    for rate in [16_000, 48_000, 44_100] {
+    let phrases = Phrases::parse("one two\ngoing".as_bytes(), "list", package.tokens()).unwrap();
+    let phrases = Arc::new(phrases);
+    let beam = Search::Beam(BeamOptions::default());
+    for (rate, search) in [
+        (16_000, Search::Greedy),
+        (48_000, Search::Greedy),
+        (44_100, Search::Greedy),
+        (16_000, beam),
+    ] {
+        let options = Options {
+            search,
+            ..Options::default()
+        };
+        let recognizer = Recognizer::with_engine(package.clone(), Arc::new(Quiet), options);
         let mut stream = recognizer.stream().unwrap();
+        if search == beam {
+            stream.set_phrases(Some(phrases.clone()));
+        }
         let samples = speak_at(&[Sound::Token(0, 10_000)], rate);
         let integers: Vec<i16> = samples
             .iter()
@@ -84,7 +100,33 @@ fn a_warm_stream_allocates_nothing() {
         let (cold, _) = hear();
         assert!(cold > 0, "the counter does not count");
         let (warm, events) = hear();
-        assert_eq!(warm, 0, "{rate} Hz");
+        assert_eq!(warm, 0, "{rate} Hz, {search:?}");
         assert!(events >= 5, "silence has endpoints too: {events}");
     }
+}
+
+/// Every frame is in doubt, so that hypotheses come and go: the beam's tree is cleared many times.
+#[test]
+fn a_warm_beam_allocates_nothing() {
+    let package =
+        Package::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/tone")).unwrap();
+    let phrases = Phrases::parse("one two\ngoing".as_bytes(), "list", package.tokens()).unwrap();
+    let mut beam = Beam::new(BLANK, BeamOptions::default());
+    beam.set_phrases(Some(Arc::new(phrases)));
+    let rows: Vec<f32> = (0..400 * (BLANK + 1))
+        .map(|n| -2.0 + (n as f32 * 1.7).sin())
+        .collect();
+    let mut utterance = || {
+        let before = ALLOCATIONS.with(Cell::get);
+        for chunk in rows.chunks(8 * (BLANK + 1)) {
+            beam.accept(chunk);
+        }
+        beam.finish();
+        let said = beam.take(usize::MAX).count();
+        (ALLOCATIONS.with(Cell::get) - before, said)
+    };
+    utterance();
+    let (warm, said) = utterance();
+    assert!(said > 50, "{said}");
+    assert_eq!(warm, 0);
 }

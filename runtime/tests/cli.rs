@@ -119,6 +119,37 @@ fn json_has_its_documented_shape() {
 }
 
 #[test]
+fn a_beam_hears_the_same_and_knows_alternatives() {
+    let (folder, _) = talk();
+    let plain = stdout(&transcribe(&["talk.wav"], folder.path()));
+    let list = folder.path().join("phrases.txt");
+    fs::write(&list, "one going\n# numbers\nthree 0.4\n").unwrap();
+    for search in [&["--beam", "4"][..], &["--phrases", "phrases.txt"]] {
+        let output = transcribe(&[search, &["talk.wav"]].concat(), folder.path());
+        assert_eq!(stdout(&output), plain, "{}", stderr(&output));
+    }
+    let json = transcribe(
+        &["--nbest", "3", "--format", "json", "talk.wav"],
+        folder.path(),
+    );
+    let json: Value = serde_json::from_str(&stdout(&json)).unwrap();
+    let first = &json["segments"][0];
+    let alternatives = first["alternatives"].as_array().unwrap();
+    assert!((2..=3).contains(&alternatives.len()), "{alternatives:?}");
+    assert_eq!(alternatives[0]["text"], first["text"]);
+    let score = |index: usize| alternatives[index]["score"].as_f64().unwrap();
+    assert!(score(0) > score(1));
+
+    fs::write(&list, "one\nzwölf\n").unwrap();
+    let refused = transcribe(&["--phrases", "phrases.txt", "talk.wav"], folder.path());
+    assert_eq!(
+        stderr(&refused),
+        "sori: phrases.txt:2: the model's tokens have no 'z', so it cannot say \"zwölf\"\n"
+    );
+    assert_eq!(refused.status.code(), Some(1));
+}
+
+#[test]
 fn jsonl_is_an_object_per_utterance() {
     let (directory, _) = talk();
     let output = transcribe(&["--format", "jsonl", "talk.wav"], directory.path());

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use cpu_time::ProcessTime;
 use serde::Serialize;
+use sori::EndpointRules;
 use sori::audio::{AudioFile, Resampler};
-use sori::{EndpointRules, Recognizer};
 
 use super::Outcome;
-use super::model::ModelArgs;
+use super::model::{ModelArgs, Opened, SearchArgs};
 
 /// Measure how fast a model runs on this machine.
 ///
@@ -22,6 +22,8 @@ pub(super) struct Bench {
     file: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    search: SearchArgs,
     /// How often to recognise the file.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
@@ -59,23 +61,23 @@ impl Bench {
     pub(super) fn run(&self) -> anyhow::Result<Outcome> {
         let samples = read_at_16_khz(&self.file)?;
         let started = Instant::now();
-        let recognizer = self.model.open(EndpointRules::default())?;
+        let opened = self.model.open(EndpointRules::default(), &self.search)?;
         let load = started.elapsed();
-        let chunk_ms = recognizer.package().config().streaming.chunk_ms;
+        let chunk_ms = opened.recognizer.package().config().streaming.chunk_ms;
         let chunk = RATE as usize * chunk_ms as usize / 1000;
 
         let mut walls = Vec::with_capacity(self.repeat as usize * (samples.len() / chunk + 2));
         let cpu = ProcessTime::now();
         let wall = Instant::now();
         for _ in 0..self.repeat {
-            recognize(&recognizer, &samples, chunk, &mut walls)?;
+            recognize(&opened, &samples, chunk, &mut walls)?;
         }
         let (cpu, wall) = (cpu.elapsed(), wall.elapsed());
 
         let audio_seconds = samples.len() as f64 / f64::from(RATE);
         let heard = audio_seconds * f64::from(self.repeat);
         let figures = Figures {
-            engine: recognizer.engine().to_owned(),
+            engine: opened.recognizer.engine().to_owned(),
             chunk_ms,
             audio_seconds,
             repeat: self.repeat,
@@ -93,12 +95,12 @@ impl Bench {
 const RATE: u32 = sori::audio::SAMPLE_RATE;
 
 fn recognize(
-    recognizer: &Recognizer,
+    opened: &Opened,
     samples: &[f32],
     chunk: usize,
     walls: &mut Vec<Duration>,
 ) -> anyhow::Result<()> {
-    let mut stream = recognizer.stream()?;
+    let mut stream = opened.stream()?;
     for piece in samples.chunks(chunk) {
         let started = Instant::now();
         stream.accept(RATE, piece)?.for_each(drop);

@@ -13,7 +13,7 @@ use sori::audio::{AudioError, Microphone};
 use sori::{Event, Stream};
 
 use super::Outcome;
-use super::model::{EndpointArgs, ModelArgs};
+use super::model::{EndpointArgs, ModelArgs, SearchArgs};
 
 /// Caption the microphone live, until Ctrl-C.
 ///
@@ -23,6 +23,8 @@ use super::model::{EndpointArgs, ModelArgs};
 pub(super) struct Listen {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    search: SearchArgs,
     #[command(flatten)]
     endpoint: EndpointArgs,
     /// Microphone to listen to, as `sori devices` names it; the system's default without this.
@@ -46,8 +48,8 @@ const RETRY: Duration = Duration::from_secs(1);
 
 impl Listen {
     pub(super) fn run(&self) -> anyhow::Result<Outcome> {
-        let recognizer = self.model.open(self.endpoint.rules())?;
-        let mut stream = recognizer.stream()?;
+        let opened = self.model.open(self.endpoint.rules(), &self.search)?;
+        let mut stream = opened.stream()?;
         let stop = stop_on_signal()?;
         let mut microphone = Microphone::open(self.device.as_deref())?;
         let mut recording = self

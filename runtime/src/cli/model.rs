@@ -1,10 +1,12 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use sori::decode::{BeamOptions, Phrases};
 use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice};
 use sori::model::{Package, Precision};
-use sori::{EndpointRules, Options, Recognizer};
+use sori::{EndpointRules, Options, Recognizer, Search, Stream};
 
 /// Which model, and what runs it; the same for every subcommand that recognises.
 #[derive(Args)]
@@ -34,6 +36,36 @@ pub(super) struct EndpointArgs {
     endpoint_longest: f64,
 }
 
+/// How tokens are found.
+#[derive(Args)]
+pub(super) struct SearchArgs {
+    /// Keep so many hypotheses instead of the best token of each frame.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    beam: Option<u16>,
+    /// Phrases to expect: one per line, with a number behind it for another boost than 0.5 a letter.
+    /// Turns the beam on.
+    #[arg(long, value_name = "FILE")]
+    phrases: Option<PathBuf>,
+    /// Alternatives of each utterance, with their scores, in JSON. Turns the beam on.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    nbest: Option<u16>,
+}
+
+impl SearchArgs {
+    fn search(&self) -> Search {
+        if self.beam.is_none() && self.phrases.is_none() && self.nbest.is_none() {
+            return Search::Greedy;
+        }
+        let default = BeamOptions::default();
+        let asked = self.beam.map_or(default.width, usize::from);
+        let nbest = self.nbest.map_or(0, usize::from);
+        Search::Beam(BeamOptions {
+            width: asked.max(nbest),
+            ..default
+        })
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum EngineArg {
     Auto,
@@ -58,8 +90,28 @@ impl EndpointArgs {
     }
 }
 
+/// A model, and the phrases that its streams expect.
+pub(super) struct Opened {
+    pub(super) recognizer: Recognizer,
+    phrases: Option<Arc<Phrases>>,
+}
+
+impl Opened {
+    pub(super) fn stream(&self) -> Result<Stream, sori::Error> {
+        let mut stream = self.recognizer.stream()?;
+        if self.phrases.is_some() {
+            stream.set_phrases(self.phrases.clone());
+        }
+        Ok(stream)
+    }
+}
+
 impl ModelArgs {
-    pub(super) fn open(&self, endpoint: EndpointRules) -> anyhow::Result<Recognizer> {
+    pub(super) fn open(
+        &self,
+        endpoint: EndpointRules,
+        search: &SearchArgs,
+    ) -> anyhow::Result<Opened> {
         let directory = self
             .model
             .as_ref()
@@ -78,14 +130,21 @@ impl ModelArgs {
             threads: usize::from(self.threads),
         };
         let package = Package::open(directory)?;
-        Ok(Recognizer::new(
-            package,
-            Options {
-                engine,
-                endpoint,
-                ..Options::default()
-            },
-        )?)
+        let phrases = match &search.phrases {
+            Some(path) => Some(Arc::new(Phrases::open(path, package.tokens())?)),
+            None => None,
+        };
+        let options = Options {
+            engine,
+            endpoint,
+            search: search.search(),
+            alternatives: search.nbest.map_or(0, usize::from),
+            ..Options::default()
+        };
+        Ok(Opened {
+            recognizer: Recognizer::new(package, options)?,
+            phrases,
+        })
     }
 }
 

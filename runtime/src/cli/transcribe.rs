@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use sori::Event;
 use sori::audio::{AudioFile, PcmFormat, PcmReader};
 use sori::output::{Format, TranscriptWriter};
-use sori::{Event, Recognizer, Stream};
 
 use super::Outcome;
-use super::model::{EndpointArgs, ModelArgs};
+use super::model::{EndpointArgs, ModelArgs, Opened, SearchArgs};
 
 /// Turn audio files into words.
 ///
@@ -22,6 +22,8 @@ pub(super) struct Transcribe {
     files: Vec<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    search: SearchArgs,
     #[command(flatten)]
     endpoint: EndpointArgs,
     /// What to write: a line per utterance, JSON, or subtitles.
@@ -96,7 +98,7 @@ impl Source {
 
 impl Transcribe {
     pub(super) fn run(&self, quiet: bool) -> anyhow::Result<Outcome> {
-        let recognizer = self.model.open(self.endpoint.rules())?;
+        let opened = self.model.open(self.endpoint.rules(), &self.search)?;
         if let Some(directory) = &self.output {
             std::fs::create_dir_all(directory).with_context(|| {
                 format!(
@@ -107,7 +109,7 @@ impl Transcribe {
         }
         let mut outcome = Outcome::Done;
         for path in &self.files {
-            if let Err(error) = self.transcribe(&recognizer, path, quiet) {
+            if let Err(error) = self.transcribe(&opened, path, quiet) {
                 if super::is_broken_pipe(&error) {
                     return Err(error);
                 }
@@ -118,7 +120,7 @@ impl Transcribe {
         Ok(outcome)
     }
 
-    fn transcribe(&self, recognizer: &Recognizer, path: &Path, quiet: bool) -> anyhow::Result<()> {
+    fn transcribe(&self, opened: &Opened, path: &Path, quiet: bool) -> anyhow::Result<()> {
         let mut source = self.open(path)?;
         let progress = progress_bar(source.duration(), path, quiet);
         let name = if is_stdin(path) {
@@ -130,7 +132,7 @@ impl Transcribe {
         match &self.output {
             None => {
                 let writer = TranscriptWriter::new(format, &name, io::stdout().lock())?;
-                recognize(recognizer, &mut source, &name, writer, &progress)
+                recognize(opened, &mut source, &name, writer, &progress)
             }
             Some(directory) => {
                 let stem = path
@@ -144,7 +146,7 @@ impl Transcribe {
                 let file = File::create(&target).with_context(cannot_write)?;
                 let writer = TranscriptWriter::new(format, &name, BufWriter::new(file))
                     .with_context(cannot_write)?;
-                recognize(recognizer, &mut source, &name, writer, &progress)
+                recognize(opened, &mut source, &name, writer, &progress)
             }
         }
     }
@@ -172,13 +174,13 @@ fn is_stdin(path: &Path) -> bool {
 }
 
 fn recognize<W: Write>(
-    recognizer: &Recognizer,
+    opened: &Opened,
     source: &mut Source,
     name: &str,
     mut writer: TranscriptWriter<'_, W>,
     progress: &ProgressBar,
 ) -> anyhow::Result<()> {
-    let mut stream: Stream = recognizer.stream()?;
+    let mut stream = opened.stream()?;
     let rate = source.sample_rate();
     let (mut samples, mut heard) = (Vec::new(), 0);
     let mut say = |event: Event| match event {

@@ -4,9 +4,7 @@ use crate::model::TokenId;
 /// Greedy (best path) CTC decoding, frame by frame.
 ///
 /// The best token of each frame is taken, runs of the same token are collapsed, blanks dropped
-/// (Graves et al., "Connectionist temporal classification", ICML 2006, section 3.2). A run's time is
-/// the frame at which the token's posterior is highest; on a plateau, where the rounding of an engine
-/// would decide, it is the plateau's first frame.
+/// (Graves et al., "Connectionist temporal classification", ICML 2006, section 3.2).
 #[derive(Debug)]
 pub struct Greedy {
     blank: TokenId,
@@ -45,19 +43,8 @@ impl Greedy {
             match self.hits.last_mut() {
                 // The run began before the hypothesis was last taken: its token was given out then.
                 None if continues => {}
-                Some(hit) if continues => {
-                    hit.end = frame + 1;
-                    if log_prob > hit.log_prob + PLATEAU {
-                        (hit.frame, hit.log_prob) = (frame, log_prob);
-                    }
-                }
-                _ => self.hits.push(Hit {
-                    token,
-                    onset: frame,
-                    frame,
-                    end: frame + 1,
-                    log_prob,
-                }),
+                Some(hit) if continues => *hit = hit.prolonged(frame, log_prob),
+                _ => self.hits.push(Hit::new(token, frame, log_prob)),
             }
         }
         self.hits.len() > before
@@ -81,6 +68,11 @@ impl Greedy {
         self.frames
     }
 
+    /// The blank's id, and the best token of the last frame.
+    pub(super) fn last(&self) -> (TokenId, TokenId) {
+        (self.blank, self.previous)
+    }
+
     /// Forgets everything, the clock included.
     pub fn reset(&mut self) {
         self.previous = self.blank;
@@ -88,9 +80,6 @@ impl Greedy {
         self.hits.clear();
     }
 }
-
-/// Log-posteriors closer than this are equally high.
-const PLATEAU: f32 = 0.01;
 
 /// The largest element and where it is; the first of equals. A row of NaN gives its first element.
 fn best(row: &[f32]) -> (TokenId, f32) {

@@ -5,5 +5,5 @@ mod words;
 
 pub(crate) use endpoint::Silence;
 pub use endpoint::{Endpoint, EndpointRule, EndpointRules};
-pub(crate) use words::{Clock, milliseconds, segment, word_starts};
-pub use words::{Segment, TimedToken, Word};
+pub use words::{Alternative, Segment, TimedToken, Word};
+pub(crate) use words::{Clock, alternatives, milliseconds, segment, word_starts};

@@ -1,6 +1,6 @@
 use serde::{Serialize, Serializer};
 
-use crate::decode::Hit;
+use crate::decode::{Decoder, Hit};
 use crate::model::{Tokens, WORD_START};
 
 /// A stretch of speech: an utterance, or what is known of one so far.
@@ -25,6 +25,20 @@ pub struct Segment {
     pub words: Vec<Word>,
     /// In order of time.
     pub tokens: Vec<TimedToken>,
+    /// What else it may have been, best first, where alternatives were asked for: the segment's own
+    /// text is the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<Alternative>,
+}
+
+/// One of several hypotheses for a segment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Alternative {
+    /// The words, joined by single spaces.
+    pub text: String,
+    /// Natural logarithm of its probability, with all bonuses: comparable within a segment only.
+    #[serde(serialize_with = "four_places")]
+    pub score: f32,
 }
 
 /// A word and when it was said.
@@ -117,7 +131,21 @@ pub(crate) fn segment(hits: &[Hit], tokens: &Tokens, clock: Clock, limit: f64) -
             })
             .collect(),
         words,
+        alternatives: Vec::new(),
     })
+}
+
+/// The best hypotheses that spell something different, with their scores.
+pub(crate) fn alternatives(decoder: &Decoder, count: usize, tokens: &Tokens) -> Vec<Alternative> {
+    let mut found: Vec<Alternative> = Vec::new();
+    decoder.alternatives(usize::MAX, |hits, score| {
+        let text: String = hits.iter().map(|hit| tokens.symbol(hit.token)).collect();
+        let text = text.replace(WORD_START, " ").trim().to_owned();
+        if found.len() < count && found.iter().all(|known| known.text != text) {
+            found.push(Alternative { text, score });
+        }
+    });
+    found
 }
 
 /// The word of `hits`; `None` for a word-start mark alone.

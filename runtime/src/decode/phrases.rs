@@ -1,0 +1,498 @@
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use crate::model::{TokenId, Tokens, WORD_START};
+
+/// Phrases that are expected - names, commands, contacts - and by how much to prefer them.
+///
+/// Every letter of a phrase lends its hypothesis a bonus. Said to its end, from word start to word
+/// end, the phrase keeps it; otherwise it is given back. Phrases live in one trie over letters with the
+/// failure links of Aho and Corasick (1975), so that a phrase is found within another and however the
+/// model splits it into tokens.
+///
+/// # Examples
+/// ```
+/// # use std::path::Path;
+/// # use sori::model::Tokens;
+/// use sori::decode::Phrases;
+///
+/// # let tokens = Tokens::parse("▁an 0\nna 1\n▁b 2\no 3\nb 4\n<blk> 5\n", Path::new("tokens.txt"))?;
+/// let phrases = Phrases::parse("anna\nbob 1.5\n".as_bytes(), "names.txt", &tokens)?;
+/// assert_eq!(phrases.len(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Phrases {
+    nodes: Vec<Node>,
+    /// Children of all nodes, those of one node together and in the order of their letters.
+    children: Vec<(Letter, u32)>,
+    /// Letters of all tokens; `ends` says where those of each token end.
+    letters: Vec<Letter>,
+    ends: Vec<u32>,
+    /// Tokens that go on with a phrase, those of one node together, and what they earn.
+    continuations: Vec<(u32, f32)>,
+    count: usize,
+}
+
+/// A letter's place in the alphabet that the tokens spell with; the first is the mark of a word start.
+type Letter = u16;
+
+const BOUNDARY: Letter = 0;
+
+#[derive(Debug, Clone, Default)]
+struct Node {
+    children: (u32, u32),
+    continuations: (u32, u32),
+    /// The longest proper suffix that is in the trie.
+    fail: u32,
+    /// Bonus of the letters since the last phrase on the way here ended.
+    lent: f32,
+    /// Bonus of phrases that ended within the way here, as suffixes of it.
+    within: f32,
+    /// What the letters since then earn if a phrase ends here.
+    earns: Option<f32>,
+}
+
+/// Where a hypothesis stands.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct State {
+    node: u32,
+    earned: f32,
+    lent: f32,
+}
+
+impl State {
+    pub(super) fn bonus(self) -> f32 {
+        self.earned + self.lent
+    }
+
+    /// Without what was only lent.
+    pub(super) fn settled(self) -> Self {
+        Self {
+            earned: self.earned,
+            ..Self::default()
+        }
+    }
+}
+
+/// What is wrong with a list of phrases.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PhraseError {
+    /// The list cannot be read. Check path and permissions.
+    #[error("{path}: {reason}")]
+    Io {
+        /// The list.
+        path: PathBuf,
+        /// The system's reason.
+        reason: std::io::Error,
+    },
+    /// A line is no phrase, or one that the model cannot spell. Correct or remove that line.
+    #[error("{path}:{line}: {reason}")]
+    Line {
+        /// The list.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// Expected and found.
+        reason: String,
+    },
+}
+
+/// Most phrases of a list.
+const MOST_PHRASES: usize = 100_000;
+/// Most letters of all phrases of a list.
+const MOST_LETTERS: usize = 2_000_000;
+/// Most bytes of a line.
+const LONGEST_LINE: u64 = 1_000;
+/// Largest boost, either way.
+const MOST_BOOST: f32 = 20.0;
+
+impl Phrases {
+    /// What a letter of a phrase without a boost of its own adds to a hypothesis's log-probability.
+    /// Much more than 1 makes the model hear phrases in silence.
+    pub const BOOST: f32 = 0.5;
+
+    /// Reads a list: a phrase per line, UTF-8, with a number behind it if its letters are to add
+    /// another boost than [`BOOST`](Self::BOOST). Empty lines and lines that begin with `#` are
+    /// left out. Capitals become small where the model has none. `name` is only named in errors.
+    ///
+    /// # Errors
+    /// [`PhraseError`] with the line for what is no phrase, cannot be spelled with the model's tokens,
+    /// or is too much.
+    pub fn parse(
+        list: impl Read,
+        name: impl AsRef<Path>,
+        tokens: &Tokens,
+    ) -> Result<Self, PhraseError> {
+        let path = name.as_ref();
+        let alphabet = Alphabet::of(tokens);
+        let mut trie = Trie::new();
+        let mut list = BufReader::new(list);
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            let read = list
+                .by_ref()
+                .take(LONGEST_LINE + 1)
+                .read_until(b'\n', &mut line);
+            let read = read.map_err(|reason| PhraseError::Io {
+                path: path.into(),
+                reason,
+            })?;
+            if read == 0 {
+                break;
+            }
+            trie.add_line(&line, &alphabet)
+                .map_err(|reason| PhraseError::Line {
+                    path: path.into(),
+                    line: number,
+                    reason,
+                })?;
+        }
+        Ok(trie.link(&alphabet))
+    }
+
+    /// Reads a list from a file, as [`parse`](Self::parse) does.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse); also if the file cannot be opened.
+    pub fn open(path: impl AsRef<Path>, tokens: &Tokens) -> Result<Self, PhraseError> {
+        let path = path.as_ref();
+        let file = std::fs::File::open(path).map_err(|reason| PhraseError::Io {
+            path: path.into(),
+            reason,
+        })?;
+        Self::parse(file, path, tokens)
+    }
+
+    /// Number of different phrases.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is no phrase.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// A hypothesis says one more token.
+    pub(super) fn advance(&self, state: State, token: TokenId) -> State {
+        self.spelled(token)
+            .iter()
+            .fold(state, |state, &letter| self.letter(state, letter))
+    }
+
+    /// Nothing more is said: the last word is over.
+    pub(super) fn finish(&self, state: State) -> State {
+        self.letter(state, BOUNDARY).settled()
+    }
+
+    /// Tokens that go on with what `state` has begun, then those that begin a phrase, with the most
+    /// that each can earn. None comes twice.
+    pub(super) fn continuations(&self, state: State) -> impl Iterator<Item = (TokenId, f32)> + '_ {
+        let of = |node: u32| {
+            let (start, end) = self.nodes[node as usize].continuations;
+            &self.continuations[start as usize..end as usize]
+        };
+        let own = if state.node == 0 {
+            &[][..]
+        } else {
+            of(state.node)
+        };
+        let begin = of(0).iter().filter(move |(token, _)| {
+            let known = own.binary_search_by_key(token, |(token, _)| *token);
+            known.is_err()
+        });
+        own.iter()
+            .chain(begin)
+            .map(|&(token, earns)| (token as TokenId, earns))
+    }
+
+    /// What the longest phrase earns that ends at a node or at a suffix of it.
+    fn ended(&self, mut node: u32) -> f32 {
+        while node != 0 {
+            let here = &self.nodes[node as usize];
+            if let Some(earns) = here.earns {
+                return earns;
+            }
+            node = here.fail;
+        }
+        0.0
+    }
+
+    /// Notes for every node which tokens lead on from it without a step back.
+    fn find_continuations(&mut self) {
+        let tokens = self.ends.len();
+        let mut by_first = HashMap::<Letter, Vec<TokenId>>::new();
+        for token in 0..tokens {
+            if let Some(&first) = self.spelled(token).first() {
+                by_first.entry(first).or_default().push(token);
+            }
+        }
+        for node in 0..self.nodes.len() as u32 {
+            let start = self.continuations.len();
+            let (first, last) = self.nodes[node as usize].children;
+            for at in first..last {
+                let (letter, _) = self.children[at as usize];
+                for &token in by_first.get(&letter).into_iter().flatten() {
+                    let on = |node, &letter: &Letter| self.child(node, letter);
+                    if self.spelled(token).iter().try_fold(node, on).is_some() {
+                        let state = State {
+                            node,
+                            ..State::default()
+                        };
+                        let here = &self.nodes[node as usize];
+                        let lent = if here.earns.is_some() { 0.0 } else { here.lent };
+                        let earns = self.advance(state, token).bonus() - lent;
+                        self.continuations.push((token as u32, earns));
+                    }
+                }
+            }
+            self.continuations[start..].sort_unstable_by_key(|&(token, _)| token);
+            let end = self.continuations.len() as u32;
+            self.nodes[node as usize].continuations = (start as u32, end);
+        }
+    }
+
+    fn spelled(&self, token: TokenId) -> &[Letter] {
+        let end = |token: usize| self.ends[token] as usize;
+        let start = if token == 0 { 0 } else { end(token - 1) };
+        &self.letters[start..end(token)]
+    }
+
+    fn child(&self, node: u32, letter: Letter) -> Option<u32> {
+        let (start, end) = self.nodes[node as usize].children;
+        let children = &self.children[start as usize..end as usize];
+        let at = children.binary_search_by_key(&letter, |&(letter, _)| letter);
+        at.ok().map(|at| children[at].1)
+    }
+
+    fn letter(&self, state: State, letter: Letter) -> State {
+        let State {
+            mut node,
+            mut earned,
+            ..
+        } = state;
+        let next = loop {
+            if let Some(child) = self.child(node, letter) {
+                break child;
+            }
+            if node == 0 {
+                break 0;
+            }
+            // What was lent goes back, but for phrases that ended on the way.
+            let here = &self.nodes[node as usize];
+            earned += here.within - self.nodes[here.fail as usize].within;
+            node = here.fail;
+        };
+        let here = &self.nodes[next as usize];
+        State {
+            node: next,
+            earned: earned + here.earns.unwrap_or(0.0),
+            lent: if here.earns.is_some() { 0.0 } else { here.lent },
+        }
+    }
+}
+
+/// The letters that tokens spell with.
+struct Alphabet<'a> {
+    tokens: &'a Tokens,
+    letters: HashMap<char, Letter>,
+    has_capitals: bool,
+}
+
+impl<'a> Alphabet<'a> {
+    fn of(tokens: &'a Tokens) -> Self {
+        let mut letters = HashMap::from([(WORD_START, BOUNDARY)]);
+        for token in 0..tokens.blank() {
+            for letter in tokens.symbol(token).chars() {
+                let next = Letter::try_from(letters.len()).unwrap_or(Letter::MAX);
+                letters.entry(letter).or_insert(next);
+            }
+        }
+        Self {
+            has_capitals: letters.keys().any(|letter| letter.is_uppercase()),
+            letters,
+            tokens,
+        }
+    }
+
+    /// A phrase as letters, with a word boundary at both ends and between words.
+    fn spell(&self, phrase: &str) -> Result<Vec<Letter>, String> {
+        let mut spelled = vec![BOUNDARY];
+        for word in phrase.split_whitespace() {
+            for letter in word.chars() {
+                let small = letter.to_lowercase().next().filter(|_| !self.has_capitals);
+                let letter = small.unwrap_or(letter);
+                match self.letters.get(&letter) {
+                    Some(&known) if known != BOUNDARY => spelled.push(known),
+                    _ => {
+                        return Err(format!(
+                            "the model's tokens have no {letter:?}, so it cannot say {phrase:?}"
+                        ));
+                    }
+                }
+            }
+            spelled.push(BOUNDARY);
+        }
+        Ok(spelled)
+    }
+}
+
+/// The trie while phrases are added.
+struct Trie {
+    nodes: Vec<Branch>,
+    letters: usize,
+    count: usize,
+}
+
+#[derive(Default)]
+struct Branch {
+    children: BTreeMap<Letter, u32>,
+    /// What the letter that leads here lends: the most that any phrase along here gives for one.
+    boost: f32,
+    /// The boost of a phrase that ends here.
+    complete: Option<f32>,
+}
+
+impl Trie {
+    fn new() -> Self {
+        Self {
+            nodes: vec![Branch::default()],
+            letters: 0,
+            count: 0,
+        }
+    }
+
+    fn add_line(&mut self, line: &[u8], alphabet: &Alphabet<'_>) -> Result<(), String> {
+        if line.len() as u64 > LONGEST_LINE {
+            return Err(format!("the line is longer than {LONGEST_LINE} bytes"));
+        }
+        let text = std::str::from_utf8(line)
+            .map_err(|error| {
+                format!(
+                    "expected UTF-8, found another byte at {}",
+                    error.valid_up_to() + 1
+                )
+            })?
+            .trim_start_matches('\u{feff}')
+            .trim();
+        if text.is_empty() || text.starts_with('#') {
+            return Ok(());
+        }
+        let (phrase, boost) = match text.rsplit_once(char::is_whitespace) {
+            Some((phrase, number)) => match number.parse::<f32>() {
+                Ok(boost) => (phrase, boost),
+                Err(_) => (text, Phrases::BOOST),
+            },
+            None => (text, Phrases::BOOST),
+        };
+        if boost.is_nan() || boost.abs() > MOST_BOOST {
+            return Err(format!(
+                "expected a boost from -{MOST_BOOST} to {MOST_BOOST}, found {boost}"
+            ));
+        }
+        let spelled = alphabet.spell(phrase)?;
+        self.letters += spelled.len();
+        if self.count == MOST_PHRASES || self.letters > MOST_LETTERS {
+            return Err(format!(
+                "too much: expected at most {MOST_PHRASES} phrases of {MOST_LETTERS} letters in all"
+            ));
+        }
+        self.add(&spelled, boost);
+        Ok(())
+    }
+
+    fn add(&mut self, spelled: &[Letter], boost: f32) {
+        let mut at = 0;
+        for &letter in spelled {
+            let new = self.nodes.len() as u32;
+            let child = *self.nodes[at].children.entry(letter).or_insert(new);
+            if child == new {
+                self.nodes.push(Branch::default());
+            }
+            at = child as usize;
+            // Marks between words are not letters that are said.
+            if letter != BOUNDARY {
+                let known = &mut self.nodes[at].boost;
+                *known = if child == new {
+                    boost
+                } else {
+                    known.max(boost)
+                };
+            }
+        }
+        let complete = &mut self.nodes[at].complete;
+        self.count += usize::from(complete.is_none());
+        *complete = Some(complete.map_or(boost, |known| known.max(boost)));
+    }
+
+    /// Failure links and sums, in order of depth.
+    fn link(self, alphabet: &Alphabet<'_>) -> Phrases {
+        let mut phrases = Phrases {
+            nodes: vec![Node::default(); self.nodes.len()],
+            children: Vec::with_capacity(self.nodes.len()),
+            letters: Vec::new(),
+            ends: Vec::new(),
+            continuations: Vec::new(),
+            count: self.count,
+        };
+        for token in 0..alphabet.tokens.blank() {
+            let symbol = alphabet.tokens.symbol(token).chars();
+            let known = symbol.filter_map(|letter| alphabet.letters.get(&letter));
+            phrases.letters.extend(known);
+            phrases.ends.push(phrases.letters.len() as u32);
+        }
+        for (node, branch) in self.nodes.iter().enumerate() {
+            let start = phrases.children.len() as u32;
+            let children = branch
+                .children
+                .iter()
+                .map(|(&letter, &child)| (letter, child));
+            phrases.children.extend(children);
+            phrases.nodes[node].children = (start, phrases.children.len() as u32);
+        }
+        // Since the last phrase on the way to a node ended.
+        let mut letters = vec![0_u16; self.nodes.len()];
+        let mut queue = VecDeque::from([0_u32]);
+        while let Some(node) = queue.pop_front() {
+            for (&letter, &child) in &self.nodes[node as usize].children {
+                queue.push_back(child);
+                let mut fail = phrases.nodes[node as usize].fail;
+                let suffix = loop {
+                    if node == 0 {
+                        break 0;
+                    }
+                    match phrases.child(fail, letter) {
+                        Some(suffix) => break suffix,
+                        None if fail == 0 => break 0,
+                        None => fail = phrases.nodes[fail as usize].fail,
+                    }
+                };
+                let parent = &phrases.nodes[node as usize];
+                let (lent, within, since) = match parent.earns {
+                    Some(_) => (0.0, 0.0, 0),
+                    None => (parent.lent, parent.within, letters[node as usize]),
+                };
+                let branch = &self.nodes[child as usize];
+                let since = since + u16::from(letter != BOUNDARY);
+                letters[child as usize] = since;
+                let ended = phrases.ended(suffix);
+                let this = &mut phrases.nodes[child as usize];
+                (this.fail, this.lent) = (suffix, lent + branch.boost);
+                this.earns = branch.complete.map(|boost| boost * f32::from(since));
+                // Where the whole way counts, parts of it do not count again.
+                this.within = match this.earns {
+                    Some(_) => 0.0,
+                    None => within + ended,
+                };
+            }
+        }
+        phrases.find_continuations();
+        phrases
+    }
+}

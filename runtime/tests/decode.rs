@@ -1,0 +1,311 @@
+//! Decoding as a caller meets it: log-probabilities in, tokens with times out. The beam's scores are
+//! pyctcdecode's (`tests/golden/beam/make.py`).
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sori::decode::{Beam, BeamOptions, Greedy, Hit, PhraseError, Phrases};
+use sori::model::{TokenId, Tokens};
+
+fn tokens(symbols: &[&str]) -> Tokens {
+    let lines: Vec<_> = symbols.iter().chain(&["<blk>"]).zip(0..).collect();
+    let text: String = lines
+        .iter()
+        .map(|(symbol, id)| format!("{symbol} {id}\n"))
+        .collect();
+    Tokens::parse(&text, Path::new("tokens.txt")).unwrap()
+}
+
+fn spelled(hits: &[Hit], tokens: &Tokens) -> String {
+    hits.iter().map(|hit| tokens.symbol(hit.token)).collect()
+}
+
+/// Everything is kept, so that scores are exact sums.
+fn exhaustive() -> BeamOptions {
+    BeamOptions {
+        width: 1500,
+        token_floor: f32::NEG_INFINITY,
+        range: f32::INFINITY,
+    }
+}
+
+#[test]
+fn scores_are_the_sums_over_all_alignments() {
+    #[derive(serde::Deserialize)]
+    struct Case {
+        log_probs: Vec<Vec<f32>>,
+        beams: Vec<(String, f32)>,
+    }
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/golden/beam/expected.json"
+    );
+    let cases: Vec<Case> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    assert_eq!(cases.len(), 200);
+    let tokens = tokens(&["a", "b", "c", "d"]);
+    for (number, case) in cases.iter().enumerate() {
+        let mut beam = Beam::new(4, exhaustive());
+        for row in &case.log_probs {
+            beam.accept(row);
+        }
+        beam.finish();
+        assert_eq!(
+            spelled(beam.hits(), &tokens),
+            case.beams[0].0,
+            "case {number}"
+        );
+        let mut found = Vec::new();
+        beam.alternatives(case.beams.len(), |hits, score| {
+            found.push((spelled(hits, &tokens), score))
+        });
+        for ((text, score), (expected, expected_score)) in found.iter().zip(&case.beams) {
+            assert!(
+                (score - expected_score).abs() < 1e-4,
+                "case {number}: {score} {expected_score}"
+            );
+            assert_eq!(text, expected, "case {number}");
+        }
+    }
+}
+
+/// A frame per letter, in which it has that probability; the rest is shared by the others.
+fn frames(text: &str, probability: f32, tokens: &Tokens) -> Vec<f32> {
+    let count = tokens.len();
+    let mut rows = Vec::new();
+    for said in text.chars() {
+        let wanted = (0..tokens.blank())
+            .find(|&token| tokens.symbol(token) == said.to_string())
+            .unwrap_or(tokens.blank());
+        let other = ((1.0 - probability) / (count - 1) as f32).ln();
+        rows.extend((0..count).map(|token| {
+            if token == wanted {
+                probability.ln()
+            } else {
+                other
+            }
+        }));
+    }
+    rows
+}
+
+#[test]
+fn where_nothing_is_in_doubt_the_beam_is_greedy_with_its_times() {
+    let tokens = tokens(&["a", "b", "c"]);
+    let rows = frames("--aa-a-bbbcc--b", 0.97, &tokens);
+    let mut greedy = Greedy::new(tokens.blank());
+    greedy.accept(&rows);
+    for piece in [1, 2, 5, 15] {
+        let mut beam = Beam::new(tokens.blank(), BeamOptions::default());
+        for rows in rows.chunks(piece * tokens.len()) {
+            beam.accept(rows);
+        }
+        assert_eq!(beam.hits(), greedy.hits());
+        assert_eq!(beam.frames(), 15);
+    }
+}
+
+#[test]
+fn a_token_across_a_take_is_said_once_and_what_follows_is_not_lost() {
+    let tokens = tokens(&["a", "b", "c"]);
+    let hear = |beam: &mut Beam, text: &str| {
+        beam.accept(&frames(text, 0.9, &tokens));
+        spelled(beam.hits(), &tokens)
+    };
+    let mut beam = Beam::new(tokens.blank(), BeamOptions::default());
+    assert_eq!(hear(&mut beam, "-a-bb"), "ab");
+    beam.finish();
+    assert_eq!(beam.take(usize::MAX).count(), 2);
+    assert_eq!(hear(&mut beam, "bb-"), "");
+    assert_eq!(hear(&mut beam, "b-ca"), "bca");
+    let first: Vec<_> = beam.take(1).collect();
+    assert_eq!(
+        (spelled(&first, &tokens).as_str(), first[0].frame),
+        ("b", 8)
+    );
+    assert_eq!(spelled(beam.hits(), &tokens), "ca");
+    assert_eq!(hear(&mut beam, "ac"), "cac");
+    beam.reset();
+    assert_eq!(hear(&mut beam, "c"), "c");
+    assert_eq!(beam.hits()[0].frame, 0);
+}
+
+/// Letters and a mark that begins a word, which CTC says as a token of its own.
+fn letters() -> Tokens {
+    tokens(&["▁", "a", "n", "b", "e", "o", "s", "▁an", "na"])
+}
+
+fn phrases(list: &str, tokens: &Tokens) -> Arc<Phrases> {
+    Arc::new(Phrases::parse(list.as_bytes(), "names.txt", tokens).unwrap())
+}
+
+/// What is heard of frames that each have a first and a second choice of these probabilities.
+fn heard(choices: &[(&str, &str)], probability: f32, list: &str) -> (String, f32) {
+    let tokens = letters();
+    let id = |symbol: &str| {
+        (0..tokens.len())
+            .find(|&id| tokens.symbol(id) == symbol)
+            .unwrap()
+    };
+    let mut rows = Vec::new();
+    for (first, second) in choices {
+        for symbol in [*first, "<blk>"] {
+            let mut row = vec![1e-6_f32.ln(); tokens.len()];
+            if symbol == "<blk>" {
+                row[tokens.blank()] = 0.999_f32.ln();
+            } else {
+                row[id(second)] = (1.0 - probability).ln();
+                row[id(symbol)] = probability.ln();
+            }
+            rows.extend(row);
+        }
+    }
+    let mut beam = Beam::new(tokens.blank(), BeamOptions::default());
+    beam.set_phrases((!list.is_empty()).then(|| phrases(list, &tokens)));
+    for row in rows.chunks(tokens.len()) {
+        beam.accept(row);
+    }
+    beam.finish();
+    let mut best = None;
+    beam.alternatives(1, |_, score| best = Some(score));
+    (spelled(beam.hits(), &tokens), best.unwrap())
+}
+
+#[test]
+fn a_phrase_wins_over_what_is_somewhat_more_probable() {
+    // "anne" is more probable than "anna" at its last letter.
+    let choices = [("▁", "▁"), ("a", "a"), ("n", "n"), ("n", "n"), ("e", "a")];
+    assert_eq!(heard(&choices, 0.8, "").0, "▁anne");
+    assert_eq!(heard(&choices, 0.8, "anna").0, "▁anna");
+    assert_eq!(heard(&choices, 0.8, "anna 0.1").0, "▁anne");
+    // However it is split into tokens.
+    let choices = [("▁an", "▁an"), ("n", "na"), ("e", "e")];
+    assert_eq!(heard(&choices, 0.8, "").0, "▁anne");
+    assert_eq!(heard(&choices[..2], 0.8, "anna").0, "▁anna");
+    // A negative boost makes a phrase less likely.
+    let choices = [("▁", "▁"), ("b", "b"), ("o", "e")];
+    assert_eq!(heard(&choices, 0.6, "bo -1").0, "▁be");
+}
+
+#[test]
+fn what_is_only_begun_is_given_back() {
+    let tokens = [("▁", "▁"), ("a", "a"), ("n", "n"), ("e", "e")];
+    let plain = heard(&tokens, 0.9, "").1;
+    for list in ["anna", "anes 3", "an 0.6\nane 0", "nes\ne 2"] {
+        let (text, score) = heard(&tokens, 0.9, list);
+        assert_eq!(
+            (text.as_str(), (score - plain).abs() < 1e-3),
+            ("▁ane", true),
+            "{list}: {score} {plain}"
+        );
+    }
+    // Said to its end, it keeps a boost for every letter, also within other words and twice.
+    for (list, earned) in [("ane", 1.5), ("ane 2", 6.0), ("ane 2\nane b", 6.0)] {
+        let score = heard(&tokens, 0.9, list).1;
+        assert!(
+            (score - plain - earned).abs() < 1e-3,
+            "{list}: {score} {plain}"
+        );
+    }
+}
+
+#[test]
+fn a_phrase_within_one_that_fails_still_counts() {
+    let said = "▁bo▁an▁be▁an▁bo"
+        .split_inclusive(|_: char| true)
+        .collect::<Vec<_>>();
+    let choices: Vec<_> = said.iter().map(|&letter| (letter, letter)).collect();
+    let plain = heard(&choices, 0.9, "").1;
+    for (list, earned) in [
+        // The long one fails at its last letter; "an" was in it.
+        ("bo an bo\nan 1", 4.0),
+        ("an 1\nbe 1", 6.0),
+        // The longest counts where one ends with another.
+        ("bo an 1\nan 1", 6.0),
+        ("bo an be an bo 1", 10.0),
+    ] {
+        let score = heard(&choices, 0.9, list).1;
+        assert!(
+            (score - plain - earned).abs() < 1e-3,
+            "{list}: {} {earned}",
+            score - plain
+        );
+    }
+}
+
+#[test]
+fn lists_are_checked_line_by_line() {
+    let tokens = letters();
+    let refused = |list: &[u8]| match Phrases::parse(list, "names.txt", &tokens).unwrap_err() {
+        error @ PhraseError::Line { .. } => error.to_string(),
+        other => panic!("{other}"),
+    };
+    assert_eq!(
+        refused(b"anna\n\nbeno\nhugo 2\n"),
+        "names.txt:4: the model's tokens have no 'h', so it cannot say \"hugo\""
+    );
+    assert_eq!(
+        refused(b"anna\nb\xff\n"),
+        "names.txt:2: expected UTF-8, found another byte at 2"
+    );
+    assert_eq!(
+        refused(b"anna 21"),
+        "names.txt:1: expected a boost from -20 to 20, found 21"
+    );
+    assert_eq!(
+        refused(b"anna NaN"),
+        "names.txt:1: expected a boost from -20 to 20, found NaN"
+    );
+    let long = "a".repeat(1001);
+    assert_eq!(
+        refused(long.as_bytes()),
+        "names.txt:1: the line is longer than 1000 bytes"
+    );
+    let endless = std::io::repeat(b'a');
+    assert!(Phrases::parse(endless, "zero", &tokens).is_err());
+    let many = "an\n".repeat(100_001);
+    assert_eq!(phrases(&many, &tokens).len(), 1);
+    assert!(
+        Phrases::open("no/such/list", &tokens)
+            .unwrap_err()
+            .to_string()
+            .starts_with("no/such/list: ")
+    );
+
+    let list = "\u{feff}# names\nANNA\n  Bo   ann 1.5 \r\n\nanna 2\n";
+    assert_eq!(phrases(list, &tokens).len(), 2);
+    assert!(phrases("", &tokens).is_empty());
+}
+
+#[test]
+fn phrases_are_swapped_between_utterances() {
+    let tokens = letters();
+    let mut beam = Beam::new(tokens.blank(), BeamOptions::default());
+    let hear = |beam: &mut Beam| {
+        let mut rows = frames("▁ann", 0.99, &tokens);
+        let mut last = vec![1e-6_f32.ln(); tokens.len()];
+        let id = |symbol: &str| -> TokenId {
+            (0..tokens.len())
+                .find(|&id| tokens.symbol(id) == symbol)
+                .unwrap()
+        };
+        (last[id("a")], last[id("e")]) = (0.3_f32.ln(), 0.7_f32.ln());
+        rows.splice(
+            rows.len() - tokens.len()..rows.len() - tokens.len(),
+            frames("-", 0.99, &tokens),
+        );
+        rows.extend(last);
+        rows.extend(frames("-", 0.99, &tokens));
+        beam.accept(&rows);
+        beam.finish();
+        let said: Vec<_> = beam.take(usize::MAX).collect();
+        spelled(&said, &tokens)
+    };
+    assert_eq!(hear(&mut beam), "▁anne");
+    beam.set_phrases(Some(phrases("anna", &tokens)));
+    assert_eq!(hear(&mut beam), "▁anna");
+    beam.set_phrases(Some(phrases("bob", &tokens)));
+    assert_eq!(hear(&mut beam), "▁anne");
+    beam.set_phrases(None);
+    assert_eq!(hear(&mut beam), "▁anne");
+}
