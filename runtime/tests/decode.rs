@@ -57,7 +57,7 @@ fn scores_are_the_sums_over_all_alignments() {
         );
         let mut found = Vec::new();
         beam.alternatives(case.beams.len(), |hits, score| {
-            found.push((spelled(hits, &tokens), score))
+            found.push((spelled(hits, &tokens), score));
         });
         for ((text, score), (expected, expected_score)) in found.iter().zip(&case.beams) {
             assert!(
