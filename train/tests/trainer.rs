@@ -227,6 +227,50 @@ fn a_model_learns_and_says_where_it_comes_from() {
 }
 
 #[test]
+fn a_checkpoint_is_a_model_that_training_can_begin_with() {
+    let workshop = Workshop::new();
+    let stage = "[[stage]]\nname = 'ctc'\nsteps = 12\nloss = { ctc = 1.0 }";
+    let recipe = workshop.recipe(stage, &["checkpoints.every_steps=6"]);
+    let trained = finished(workshop.train(&recipe, "first").unwrap());
+    let loaded = |path: &Path| {
+        let (store, _) = model::load(path, Device::Cpu).unwrap();
+        store.variables()
+    };
+    // The last checkpoint holds what the run ends with, its running average.
+    let newest = checkpoint(&workshop.path("first"), 12);
+    let (of_newest, of_trained) = (loaded(&newest), loaded(&trained));
+    assert!(
+        of_trained
+            .iter()
+            .all(|(name, tensor)| of_newest[name] == *tensor)
+    );
+    let earlier = loaded(&checkpoint(&workshop.path("first"), 6));
+    assert!(
+        of_trained
+            .iter()
+            .any(|(name, tensor)| earlier[name] != *tensor)
+    );
+
+    // A learning rate of almost nothing leaves the weights as they were.
+    let rate = "optimiser.peak_learning_rate=1e-12";
+    for init in [&newest, &trained] {
+        let init = format!("model.init={}", init.display());
+        let recipe = workshop.recipe(stage, &[rate, &init, "stage.ctc.steps=1", "ema_decay=0"]);
+        let again = finished(workshop.train(&recipe, "again").unwrap());
+        for (name, tensor) in loaded(&again) {
+            let difference = f64::try_from((&tensor - &of_trained[&name]).abs().max()).unwrap();
+            assert!(difference < 1e-6, "{name}: {difference}");
+        }
+        fs::remove_dir_all(workshop.path("again")).unwrap();
+    }
+
+    let init = format!("model.init={}", trained.display());
+    let wider = workshop.recipe(stage, &[&init, "model.d_model=24"]);
+    let error = workshop.train(&wider, "wider").unwrap_err().to_string();
+    assert!(error.contains("expected shape"), "{error}");
+}
+
+#[test]
 fn a_resumed_run_is_an_unbroken_one() {
     let workshop = Workshop::new();
     let teacher = workshop.teacher();

@@ -1,6 +1,6 @@
 //! The model to train: a preset and what differs from it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,8 @@ use crate::model::{ConfigError, ConformerConfig};
 /// `[model]`: `preset = "student"` (the default) or `"teacher"`, and any numbers of
 /// [`ConformerConfig`] that differ from it; or `preset = "head"`, a CTC head on the Whisper encoder
 /// in the file `encoder`, and any numbers of [`CtcHeadConfig`]. What follows from tokenizer and
-/// encoder is left out.
+/// encoder is left out. With `init`, a trained model or a run's checkpoint, it begins with these
+/// weights instead of random ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Table", into = "Table")]
 pub struct ModelRecipe {
@@ -20,6 +21,7 @@ pub struct ModelRecipe {
     overrides: Table,
     /// With the preset's vocabulary.
     merged: Network,
+    init: Option<PathBuf>,
 }
 
 /// What a recipe trains.
@@ -49,6 +51,12 @@ impl ModelRecipe {
         }
         network.validate()?;
         Ok(network)
+    }
+
+    /// The file with the weights to begin with.
+    #[must_use]
+    pub fn init(&self) -> Option<&Path> {
+        self.init.as_deref()
     }
 
     /// The encoder under a head.
@@ -94,6 +102,7 @@ impl Default for ModelRecipe {
             preset: "student".into(),
             overrides: Table::new(),
             merged: Network::Conformer(ConformerConfig::student()),
+            init: None,
         }
     }
 }
@@ -112,22 +121,21 @@ impl TryFrom<Table> for ModelRecipe {
             false => Ok(()),
         };
         derived("vocabulary", "tokenizer")?;
+        let mut numbers = overrides.clone();
+        let mut file = |key: &str| match numbers.remove(key) {
+            None => Ok(None),
+            Some(toml::Value::String(file)) => Ok(Some(PathBuf::from(file))),
+            Some(other) => Err(format!("{key}: expected a file, found {other}")),
+        };
+        let init = file("init")?;
         let merged = match preset.as_str() {
-            "student" => Network::Conformer(merge(ConformerConfig::student(), overrides.clone())?),
-            "teacher" => Network::Conformer(merge(ConformerConfig::teacher(), overrides.clone())?),
+            "student" => Network::Conformer(merge(ConformerConfig::student(), numbers)?),
+            "teacher" => Network::Conformer(merge(ConformerConfig::teacher(), numbers)?),
             "head" => {
                 derived("encoder_width", "encoder")?;
                 derived("encoder_layers", "encoder")?;
-                let mut numbers = overrides.clone();
-                let encoder = match numbers.remove("encoder") {
-                    Some(toml::Value::String(file)) => file.into(),
-                    found => {
-                        let found = found.map_or("none".into(), |found| found.to_string());
-                        return Err(format!(
-                            "encoder: expected the file of a Whisper encoder, found {found}"
-                        ));
-                    }
-                };
+                let encoder = file("encoder")?
+                    .ok_or("encoder: expected the file of a Whisper encoder, found none")?;
                 Network::Head {
                     encoder,
                     config: merge(CtcHeadConfig::default(), numbers)?,
@@ -143,6 +151,7 @@ impl TryFrom<Table> for ModelRecipe {
             preset,
             overrides,
             merged,
+            init,
         })
     }
 }

@@ -112,7 +112,7 @@ pub fn save(
     })
 }
 
-/// Reads a model that [`save`] wrote. The file need not be trusted: what does not fit is an error,
+/// Reads a model that [`save`] wrote, or the newest weights from a run's checkpoint. The file need not be trusted: what does not fit is an error,
 /// and no more memory is taken than a few times the file's size.
 ///
 /// # Errors
@@ -193,7 +193,24 @@ pub(super) fn check_size(
     Ok(())
 }
 
-/// Fills a model's variables with a file's tensors, which have to be exactly these.
+/// Where a file holds the weights: a run's checkpoint has the running average, if there is one, beside
+/// the weights themselves and the optimiser's state; a trained model has nothing else.
+fn prefix(file: &SafeTensors<'_>) -> &'static str {
+    let names = file.names();
+    let has = |prefix: &&str| names.iter().any(|name| name.starts_with(prefix));
+    ["average/", "model/"].into_iter().find(has).unwrap_or("")
+}
+
+/// Fills a model's variables with the weights in a trained model or a run's checkpoint.
+///
+/// # Errors
+/// If the file cannot be read or holds other weights than these.
+pub(crate) fn restore(path: &Path, store: &nn::VarStore) -> Result<(), CheckpointError> {
+    let bytes = read(path)?;
+    fill(path, &parse(path, &bytes)?, store)
+}
+
+/// Fills a model's variables with a file's weights, which have to be exactly these.
 pub(super) fn fill(
     path: &Path,
     file: &SafeTensors<'_>,
@@ -204,10 +221,16 @@ pub(super) fn fill(
         reason,
     };
     let variables = store.variables();
-    if let Some((name, _)) = file.iter().find(|(name, _)| !variables.contains_key(*name)) {
+    let prefix = prefix(file);
+    let names = file.names();
+    let mut own = names.iter().filter_map(|name| name.strip_prefix(prefix));
+    if let Some(name) = own.find(|name| !variables.contains_key(*name)) {
         return Err(weights(WeightError::Unknown { name: name.into() }));
     }
-    weights::fill(store, |name| weights::stored(file, name)).map_err(weights)
+    weights::fill(store, |name| {
+        weights::stored(file, &format!("{prefix}{name}"))
+    })
+    .map_err(weights)
 }
 
 fn count(shape: &[usize]) -> i64 {

@@ -24,7 +24,7 @@ mod trunk;
 mod weights;
 pub mod whisper;
 
-pub(crate) use checkpoint::CONFIG as CONFORMER_KEY;
+pub(crate) use checkpoint::{CONFIG as CONFORMER_KEY, restore};
 pub use checkpoint::{CheckpointError, load, save};
 pub use config::{ConfigError, ConformerConfig, ConvolutionNorm, SUBSAMPLING};
 pub use conformer::{Conformer, Output, Pass};

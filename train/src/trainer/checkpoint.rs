@@ -93,16 +93,22 @@ pub(super) fn list(run: &Path) -> Result<Vec<PathBuf>, TrainError> {
     Ok(found.into_values().collect())
 }
 
-/// Writes a run's state, and removes all but the `keep` newest checkpoints.
+/// The file of a run's state.
+pub(super) fn file(run: &Path, state: &State) -> PathBuf {
+    folder(run).join(format!("{PREFIX}{:08}{SUFFIX}", state.step))
+}
+
+/// Writes a run's state, with what else its header says, and removes all but the `keep` newest
+/// checkpoints.
 pub(super) fn save(
     run: &Path,
     state: &State,
     tensors: Named,
+    mut header: HashMap<String, String>,
     keep: usize,
 ) -> Result<PathBuf, TrainError> {
-    let path = folder(run).join(format!("{PREFIX}{:08}{SUFFIX}", state.step));
-    let json = to_json(&path, state)?;
-    let header = HashMap::from([(STATE.to_owned(), json)]);
+    let path = file(run, state);
+    header.insert(STATE.to_owned(), to_json(&path, state)?);
     write_safetensors(&path, tensors, header).map_err(|reason| TrainError::Io {
         path: path.clone(),
         reason,

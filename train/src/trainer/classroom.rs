@@ -63,7 +63,13 @@ impl Classroom {
         let width = width.filter(|_| compares);
         tch::manual_seed(step_numbers(recipe.seed, u64::MAX).random());
         Ok(Self {
-            student: Student::new(&architecture, width, recipe.ema_decay, device)?,
+            student: Student::new(
+                &architecture,
+                recipe.model.init(),
+                width,
+                recipe.ema_decay,
+                device,
+            )?,
             own_front_end: architecture.front_end().cloned(),
             teacher,
             tokenizer,

@@ -6,7 +6,7 @@ use crate::config::RecipeError;
 use crate::data::DataError;
 use crate::evaluate::EvaluateError;
 use crate::loss::LossError;
-use crate::model::{ConfigError, TeacherError};
+use crate::model::{CheckpointError, ConfigError, TeacherError};
 
 /// Why training cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,9 @@ pub enum TrainError {
     /// The model's numbers, with the tokenizer's vocabulary, describe no model.
     #[error(transparent)]
     Model(#[from] ConfigError),
+    /// The weights to begin with cannot be used.
+    #[error(transparent)]
+    Init(#[from] CheckpointError),
     /// The data cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),

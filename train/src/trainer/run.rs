@@ -287,7 +287,9 @@ impl<'a> Run<'a> {
     fn save(&self) -> Result<PathBuf, TrainError> {
         let mut tensors = self.classroom.student.state();
         tensors.extend(self.optimiser.state());
-        let keep = self.recipe.checkpoints.keep;
-        checkpoint::save(self.options.run, &self.state, tensors, keep)
+        let (run, keep) = (self.options.run, self.recipe.checkpoints.keep);
+        let path = checkpoint::file(run, &self.state);
+        let header = trained::header(&path, self.recipe, &self.classroom, &self.state)?;
+        checkpoint::save(run, &self.state, tensors, header, keep)
     }
 }

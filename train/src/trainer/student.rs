@@ -1,12 +1,14 @@
 //! The model in training, and the running average of its weights.
 
+use std::path::Path;
+
 use tch::nn::VarStore;
 use tch::{Device, TchError, Tensor};
 
 use super::error::TrainError;
 use super::network::{Architecture, Model};
 use crate::loss::FeatureProjection;
-use crate::model::ConfigError;
+use crate::model::{self, ConfigError};
 use crate::torch;
 
 /// Named tensors, by name.
@@ -45,14 +47,18 @@ pub(super) struct Student {
 }
 
 impl Student {
-    /// A student with fresh weights from torch's random numbers.
+    /// A student with the weights in the file `init`, or with fresh ones from torch's random numbers.
     pub(super) fn new(
         architecture: &Architecture,
+        init: Option<&Path>,
         projection_width: Option<i64>,
         average_decay: f64,
         device: Device,
     ) -> Result<Self, TrainError> {
         let raw = Weighted::new(architecture, device)?;
+        if let Some(init) = init {
+            model::restore(init, &raw.store)?;
+        }
         let projection_store = VarStore::new(device);
         let projection = projection_width
             .map(|theirs| (architecture.width(), theirs))

@@ -46,24 +46,32 @@ pub(super) fn write(
         }
     }
     let path = run.join(TRAINED);
-    let provenance = Provenance::of(recipe, state, &classroom.tokenizer);
-    let (key, description) = best
-        .model
-        .description()
-        .map_err(|reason| TrainError::Checkpoint {
-            path: path.clone(),
-            reason: reason.to_string(),
-        })?;
-    let header = HashMap::from([
-        (key.to_owned(), description),
-        (
-            PROVENANCE.to_owned(),
-            checkpoint::to_json(&path, &provenance)?,
-        ),
-    ]);
+    let header = header(&path, recipe, classroom, state)?;
     write_safetensors(&path, trained, header).map_err(|reason| TrainError::Io {
         path: path.clone(),
         reason,
     })?;
     Ok(path)
+}
+
+/// What a file of the run says about the model in it.
+pub(super) fn header(
+    path: &Path,
+    recipe: &Recipe,
+    classroom: &Classroom,
+    state: &State,
+) -> Result<HashMap<String, String>, TrainError> {
+    let description = classroom.student.best().model.description();
+    let (key, description) = description.map_err(|reason| TrainError::Io {
+        path: path.into(),
+        reason: reason.into(),
+    })?;
+    let provenance = Provenance::of(recipe, state, &classroom.tokenizer);
+    Ok(HashMap::from([
+        (key.to_owned(), description),
+        (
+            PROVENANCE.to_owned(),
+            checkpoint::to_json(path, &provenance)?,
+        ),
+    ]))
 }
