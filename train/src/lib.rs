@@ -11,3 +11,4 @@ pub mod loss;
 pub mod model;
 pub mod torch;
 pub mod trainer;
+mod whole_file;

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensorError, View};
 use tch::{Device, Kind, Tensor};
+
+use crate::whole_file;
 
 /// Writes named tensors as float32 into a safetensors file, with text in its header. The folder is
 /// made if need be; the file appears whole, once all of it is on the disk, or not at all.
@@ -19,23 +20,15 @@ pub fn write_safetensors(
     tensors: impl IntoIterator<Item = (String, Tensor)>,
     header: HashMap<String, String>,
 ) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(folder)?;
-    let part = path.with_added_extension("part");
     let tensors = tensors
         .into_iter()
         .map(|(name, tensor)| (name, Stored::new(tensor)));
-    safetensors::serialize_to_file(tensors, Some(header), &part).map_err(|error| match error {
-        SafeTensorError::IoError(reason) => reason,
-        other => io::Error::other(other),
-    })?;
-    File::open(&part)?.sync_all()?;
-    fs::rename(&part, path)?;
-    // The new name is on the disk when the folder is.
-    File::open(folder)?.sync_all()
+    whole_file::write(path, |part| {
+        safetensors::serialize_to_file(tensors, Some(header), part).map_err(|error| match error {
+            SafeTensorError::IoError(reason) => reason,
+            other => io::Error::other(other),
+        })
+    })
 }
 
 /// A tensor on its way into a file, as float32.
