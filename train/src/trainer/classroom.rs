@@ -164,7 +164,7 @@ impl Classroom {
         let (Some(teacher), Some(heard)) = (&self.teacher, &course.other_features) else {
             return Ok(None);
         };
-        if !teacher.has_posteriors_over(&self.tokenizer) {
+        if !teacher.has_posteriors_over(self.tokenizer.pieces()) {
             return Ok(None);
         }
         let _autocast = self.autocast()?;

@@ -5,9 +5,11 @@ use std::path::Path;
 
 use toml::Table;
 
-use super::Options;
 use super::checkpoint::{self, Checkpoint};
 use super::error::TrainError;
+use super::provenance::Provenance;
+use super::trained::TRAINED;
+use super::{Options, Standing};
 use crate::config::Recipe;
 
 const RESOLVED: &str = "recipe.resolved.toml";
@@ -41,6 +43,31 @@ pub(super) fn begin(
             reason,
         })?;
     Ok(newest)
+}
+
+/// How far the run in a folder is, and that it is a run of this recipe.
+pub(super) fn standing(recipe: &Recipe, run: &Path) -> Result<Standing, TrainError> {
+    let trained = run.join(TRAINED);
+    if trained.exists() {
+        let provenance = Provenance::read(&trained).map_err(|reason| TrainError::Io {
+            path: trained.clone(),
+            reason,
+        })?;
+        let provenance = provenance.ok_or_else(|| TrainError::Checkpoint {
+            path: trained.clone(),
+            reason: "it does not tell its recipe".into(),
+        })?;
+        check_recipe(&trained, &provenance.recipe_toml, &recipe.to_toml())?;
+        return Ok(Standing::Finished(trained));
+    }
+    match checkpoint::list(run)?.last() {
+        None => Ok(Standing::Unbegun),
+        Some(path) => {
+            let newest = Checkpoint::read(path)?;
+            check_recipe(path, &newest.state.recipe, &recipe.to_toml())?;
+            Ok(Standing::Begun)
+        }
+    }
 }
 
 fn check_recipe(checkpoint: &Path, old: &str, new: &str) -> Result<(), TrainError> {

@@ -14,7 +14,7 @@ const SAMPLE_RATE: f64 = 16_000.0;
 
 /// A teacher and what it turned out to give.
 pub(super) struct Listener {
-    teacher: Teacher,
+    pub(super) teacher: Teacher,
     device: Device,
     /// What its outputs mean, without the blank; empty where that is not known.
     tokens: Vec<String>,
@@ -61,9 +61,9 @@ impl Listener {
         })
     }
 
-    /// Whether the teacher has CTC posteriors over the student's tokens.
-    pub(super) fn has_posteriors_over(&self, tokenizer: &Tokenizer) -> bool {
-        self.outputs == Some(tokenizer.blank() + 1)
+    /// Whether the teacher has CTC posteriors over these tokens, the blank not among them.
+    pub(super) fn has_posteriors_over(&self, pieces: &[String]) -> bool {
+        self.outputs == Some(pieces.len() as i64 + 1) && self.check_tokens(pieces).is_ok()
     }
 
     /// That the teacher gives what a stage needs to a student of so many heads.
@@ -94,7 +94,7 @@ impl Listener {
                             student,
                         });
                     }
-                    self.check_tokens(tokenizer)?;
+                    self.check_tokens(tokenizer.pieces())?;
                 }
                 "sam" => {
                     let teacher = self.heads.ok_or_else(|| lacks("attention map"))?;
@@ -114,8 +114,8 @@ impl Listener {
         Ok(())
     }
 
-    fn check_tokens(&self, tokenizer: &Tokenizer) -> Result<(), TrainError> {
-        let mut pairs = self.tokens.iter().zip(tokenizer.pieces()).enumerate();
+    fn check_tokens(&self, pieces: &[String]) -> Result<(), TrainError> {
+        let mut pairs = self.tokens.iter().zip(pieces).enumerate();
         match pairs.find(|(_, (teacher, student))| teacher != student) {
             None => Ok(()),
             Some((id, (teacher, student))) => Err(TrainError::Tokens {

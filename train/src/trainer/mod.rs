@@ -39,8 +39,11 @@ use std::sync::atomic::AtomicBool;
 
 use tch::Device;
 
-use crate::config::Recipe;
-use run::Run;
+use crate::config::{Recipe, TeacherRecipe};
+use crate::data::Position;
+use crate::model::Teacher;
+use listener::Listener;
+use run::{Parts, Run};
 
 pub use error::TrainError;
 pub use provenance::{Provenance, commit};
@@ -65,6 +68,51 @@ pub enum Outcome {
     Finished(PathBuf),
     /// It was stopped: the checkpoint to go on from.
     Stopped(PathBuf),
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// There is no state to go on from.
+    Unbegun,
+    /// There is a checkpoint to go on from.
+    Begun,
+    /// All stages are done: the trained model.
+    Finished(PathBuf),
+}
+
+/// Checks that a recipe, its data and its teacher go together, as [`train`] does before its first
+/// step. Nothing is written.
+///
+/// # Errors
+/// What is found wrong.
+pub fn check(recipe: &Recipe, device: Device) -> Result<(), TrainError> {
+    Parts::open(recipe, device)?.load(recipe, Position::start_of(0))?;
+    Ok(())
+}
+
+/// How far the run of a recipe in a folder is.
+///
+/// # Errors
+/// [`TrainError::OtherRecipe`] if it is another recipe's; or if its files are damaged.
+pub fn standing(recipe: &Recipe, run: &Path) -> Result<Standing, TrainError> {
+    folder::standing(recipe, run)
+}
+
+/// Opens a teacher to compare spikes with those of a student with these tokens, in the order of its
+/// outputs and without the blank; `None` if the teacher has other tokens, or no CTC posteriors.
+///
+/// # Errors
+/// If the teacher cannot be opened.
+pub fn spike_teacher(
+    teacher: &TeacherRecipe,
+    pieces: &[String],
+    device: Device,
+) -> Result<Option<Teacher>, TrainError> {
+    let listener = Listener::open(teacher, device)?;
+    Ok(listener
+        .has_posteriors_over(pieces)
+        .then_some(listener.teacher))
 }
 
 /// Trains a model as a recipe says.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use rand::RngExt;
+use tch::Device;
 
 use super::checkpoint::{self, State};
 use super::classroom::{Classroom, step_numbers};
@@ -17,9 +18,39 @@ use super::schedule::Schedule;
 use super::window::{Step, Window};
 use super::{Options, Outcome, folder, trained};
 use crate::config::{Recipe, Stage};
-use crate::data::{Corpus, Loader, Shard};
+use crate::data::{Corpus, Loader, Position, Shard};
 use crate::evaluate::{Collapse, collapse};
 use crate::loss::Frames;
+
+/// What a run works with, found to go together.
+pub(super) struct Parts {
+    classroom: Classroom,
+    corpus: Corpus,
+    held_out: Option<HeldOut>,
+}
+
+impl Parts {
+    pub(super) fn open(recipe: &Recipe, device: Device) -> Result<Self, TrainError> {
+        recipe.validate()?;
+        Ok(Self {
+            classroom: Classroom::open(recipe, device)?,
+            corpus: Corpus::read(&recipe.data.train, recipe.data.strictness())?,
+            held_out: HeldOut::read(recipe)?,
+        })
+    }
+
+    /// Begins to read the training data at some place.
+    pub(super) fn load(&self, recipe: &Recipe, from: Position) -> Result<Loader, TrainError> {
+        Ok(Loader::start(
+            &self.corpus,
+            self.classroom.tokenizer.clone(),
+            &recipe.data.loader(recipe.seed),
+            recipe.data.strictness(),
+            Shard::WHOLE,
+            from,
+        )?)
+    }
+}
 
 pub(super) struct Run<'a> {
     recipe: &'a Recipe,
@@ -40,17 +71,14 @@ pub(super) struct Run<'a> {
 impl<'a> Run<'a> {
     /// Checks that recipe, data and teacher go together, then begins the run or goes on with it.
     pub(super) fn open(recipe: &'a Recipe, options: Options<'a>) -> Result<Self, TrainError> {
-        recipe.validate()?;
-        let strictness = recipe.data.strictness();
-        let classroom = Classroom::open(recipe, options.device)?;
-        let corpus = Corpus::read(&recipe.data.train, strictness)?;
-        let held_out = HeldOut::read(recipe)?;
+        let parts = Parts::open(recipe, options.device)?;
+        let student = &parts.classroom.student;
 
         let newest = folder::begin(recipe, options)?;
         let mut state = State::start(recipe.to_toml());
-        let mut optimiser = Optimiser::new(classroom.student.parameters(), &recipe.optimiser);
+        let mut optimiser = Optimiser::new(student.parameters(), &recipe.optimiser);
         if let Some(newest) = newest {
-            newest.restore(&classroom.student.state())?;
+            newest.restore(&student.state())?;
             newest.restore(&optimiser.state())?;
             state = State {
                 recipe: state.recipe,
@@ -58,14 +86,7 @@ impl<'a> Run<'a> {
             };
             optimiser.set_updates(state.updates);
         }
-        let loader = Loader::start(
-            &corpus,
-            classroom.tokenizer.clone(),
-            &recipe.data.loader(recipe.seed),
-            strictness,
-            Shard::WHOLE,
-            state.position,
-        )?;
+        let loader = parts.load(recipe, state.position)?;
         let total = recipe.stages.iter().map(|stage| stage.steps).sum();
         let progress = Progress::new(total, state.step);
         let left_out = loader.left_out();
@@ -77,12 +98,12 @@ impl<'a> Run<'a> {
             options,
             feed: Feed::start(
                 loader,
-                classroom.other_ear(),
+                parts.classroom.other_ear(),
                 recipe.data.spec_augment.clone(),
             ),
-            classroom,
+            classroom: parts.classroom,
             optimiser,
-            held_out,
+            held_out: parts.held_out,
             metrics: Metrics::open(options.run, state.step)?,
             state,
             skipped_in_row: 0,

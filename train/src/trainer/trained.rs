@@ -11,7 +11,7 @@ use super::student::Named;
 use crate::config::Recipe;
 use crate::torch::write_safetensors;
 
-const TRAINED: &str = "final.safetensors";
+pub(super) const TRAINED: &str = "final.safetensors";
 
 /// Writes the mean of the last stage's newest checkpoints.
 pub(super) fn write(
