@@ -2,22 +2,23 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use safetensors::SafeTensors;
 use serde::Serialize;
-use sori_train::config::{Chunk, Contexts, FRAME_MS};
-use sori_train::data::{Corpus, Source, Strictness, Tokenizer};
-use sori_train::evaluate::{Recogniser, Row, Scored, Set, Settings, evaluate};
+use sori_train::config::{Chunk, Contexts};
+use sori_train::data::Tokenizer;
+use sori_train::evaluate::{Recogniser, Row, Scored};
 use sori_train::model::{self, Conformer, Teacher, TeacherSource};
 use sori_train::trainer::{Provenance, commit};
 use tch::Device;
 use tch::nn::VarStore;
 
 use super::device::DeviceArgument;
+use super::hearing::HearingArguments;
 
 /// Count the errors of a trained model on speech that it has not learnt from.
 ///
@@ -31,30 +32,14 @@ pub(crate) struct Evaluate {
     /// Manifests of the speech, each a set of its own.
     #[arg(short, long = "manifest", required = true, num_args = 1.., value_name = "MANIFEST")]
     manifests: Vec<PathBuf>,
-    /// Chunk sizes in milliseconds, or `full`; without, those that the model was trained with.
-    #[arg(long, value_delimiter = ',', value_name = "MS,...", value_parser = parse_chunk)]
-    chunk_ms: Vec<Chunk>,
-    /// Left context of a chunk in milliseconds; without, what the model was trained with.
-    #[arg(long, value_name = "MS")]
-    left_ms: Option<u32>,
     /// The folder of the tokenizer; without, the tokens that the checkpoint carries.
     #[arg(long, value_name = "DIR")]
     tokens: Option<PathBuf>,
     /// Compare spikes with those of a teacher: `sori:FILE`, `nemo:FILE` or `torchscript:FILE`.
     #[arg(long, value_name = "SPEC")]
     teacher: Option<String>,
-    /// Only the first utterances of each manifest.
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
-    /// Leave out longer utterances.
-    #[arg(long, default_value_t = Settings::default().longest, value_name = "SECONDS")]
-    longest: f64,
-    /// Most audio that is heard at once; more is faster and takes more memory.
-    #[arg(long, default_value_t = Settings::default().batch_seconds, value_name = "SECONDS")]
-    batch_seconds: f64,
-    /// Stop at a bad line or broken audio instead of leaving it out.
-    #[arg(long)]
-    strict: bool,
+    #[command(flatten)]
+    hearing: HearingArguments,
     /// Print JSON with all that led to the results.
     #[arg(long)]
     json: bool,
@@ -149,7 +134,8 @@ pub(crate) fn run(arguments: &Evaluate) -> anyhow::Result<()> {
         Some(source) => Some(Teacher::open(&source.parse()?, None, device)?),
         None => None,
     };
-    let settings = arguments.settings(model.is_causal(), provenance.as_ref());
+    let trained = trained_contexts(model.is_causal(), provenance.as_ref());
+    let settings = arguments.hearing.settings(trained);
     let mut errors = match &arguments.errors {
         Some(path) => Some(Misheards::create(path)?),
         None => None,
@@ -157,29 +143,16 @@ pub(crate) fn run(arguments: &Evaluate) -> anyhow::Result<()> {
 
     let mut results = Vec::new();
     for manifest in &arguments.manifests {
-        let corpus = Corpus::read(&[Source::once(manifest)], settings.strictness)?;
-        let entries = corpus.entries();
-        let set = Set {
-            name: &set_name(manifest),
-            entries: &entries[..entries.len().min(arguments.limit.unwrap_or(usize::MAX))],
-        };
-        let progress = progress(set, settings.contexts.chunks_ms.len());
-        let rows = evaluate(
-            recogniser,
-            set,
-            &settings,
-            teacher.as_ref(),
-            &mut |scored| {
-                progress.inc((scored.entry.duration * 1000.0) as u64);
-                if let Some(errors) = &mut errors {
-                    errors.write(set.name, &scored);
-                }
-            },
-        )?;
-        progress.finish_and_clear();
+        let set = arguments.hearing.read(manifest)?;
+        let rows = set.hear(recogniser, &settings, teacher.as_ref(), &mut |scored| {
+            if let Some(errors) = &mut errors {
+                errors.write(&set.name, &scored);
+            }
+            ControlFlow::Continue(())
+        })?;
         results.extend(rows.into_iter().map(|row| ResultRow {
             manifest,
-            bad_lines: corpus.bad_lines(),
+            bad_lines: set.bad_lines(),
             wer: row.words.rate(),
             cer: row.characters.rate(),
             row,
@@ -202,7 +175,7 @@ pub(crate) fn run(arguments: &Evaluate) -> anyhow::Result<()> {
         commit: commit(),
         version: env!("CARGO_PKG_VERSION"),
         left_ms: settings.contexts.left_ms,
-        limit: arguments.limit,
+        limit: arguments.hearing.limit,
         teacher: arguments.teacher.as_deref(),
         training: provenance.as_ref().map(|of| Training {
             recipe: &of.recipe,
@@ -280,47 +253,18 @@ impl Evaluated {
     }
 }
 
-impl Evaluate {
-    fn settings(&self, causal: bool, provenance: Option<&Provenance>) -> Settings {
-        let defaults = match provenance {
-            Some(of) if causal => Contexts {
-                chunks_ms: of.chunks_ms.clone(),
-                left_ms: of.left_ms,
-            },
-            None if causal => Contexts::default(),
-            _ => Contexts {
-                chunks_ms: vec![Chunk::Full],
-                ..Contexts::default()
-            },
-        };
-        let chunks_ms = match &self.chunk_ms[..] {
-            [] => defaults.chunks_ms,
-            asked => asked.to_vec(),
-        };
-        Settings {
-            contexts: Contexts {
-                chunks_ms,
-                left_ms: self.left_ms.unwrap_or(defaults.left_ms),
-            },
-            longest: self.longest,
-            batch_seconds: self.batch_seconds,
-            strictness: if self.strict {
-                Strictness::Strict
-            } else {
-                Strictness::Lenient
-            },
-        }
-    }
-}
-
-/// A chunk size as people write it.
-pub(super) fn parse_chunk(text: &str) -> Result<Chunk, String> {
-    match text.parse::<u32>() {
-        Ok(ms) if ms > 0 && ms.is_multiple_of(FRAME_MS) => Ok(Chunk::Ms(ms)),
-        Err(_) if text == "full" => Ok(Chunk::Full),
-        _ => Err(format!(
-            "expected milliseconds in steps of {FRAME_MS}, or \"full\""
-        )),
+/// What a model's attention saw in training, as far as that is known.
+fn trained_contexts(causal: bool, provenance: Option<&Provenance>) -> Contexts {
+    match provenance {
+        Some(of) if causal => Contexts {
+            chunks_ms: of.chunks_ms.clone(),
+            left_ms: of.left_ms,
+        },
+        None if causal => Contexts::default(),
+        _ => Contexts {
+            chunks_ms: vec![Chunk::Full],
+            ..Contexts::default()
+        },
     }
 }
 
@@ -338,26 +282,6 @@ fn provenance(path: &Path) -> anyhow::Result<Option<Provenance>> {
     let provenance = serde_json::from_str(json)
         .with_context(|| format!("{}: \"provenance\" in the header", path.display()))?;
     Ok(Some(provenance))
-}
-
-/// A manifest's file name; that of its folder if it is called `manifest`.
-fn set_name(manifest: &Path) -> String {
-    let stem = manifest.file_stem().unwrap_or_default();
-    let folder = manifest.parent().and_then(Path::file_name);
-    let name = folder.filter(|_| stem == "manifest").unwrap_or(stem);
-    name.to_string_lossy().into_owned()
-}
-
-/// Every utterance is heard with each of the chunk sizes.
-fn progress(set: Set<'_>, chunks: usize) -> ProgressBar {
-    let seconds: f64 = set.entries.iter().map(|entry| entry.duration).sum();
-    let bar = ProgressBar::new((seconds * 1000.0) as u64 * chunks as u64);
-    let style = ProgressStyle::with_template("{msg:20} {wide_bar} {percent:>3} %  {eta} left");
-    if let Ok(style) = style {
-        bar.set_style(style);
-    }
-    bar.set_message(set.name.to_owned());
-    bar
 }
 
 /// The file of `--errors`.
@@ -473,14 +397,8 @@ fn write_table(out: &mut impl Write, results: &[ResultRow<'_>]) -> io::Result<()
         let Some(ResultRow { row, bad_lines, .. }) = set.first() else {
             continue;
         };
-        let missing = row.unreadable + row.too_long + bad_lines;
-        if missing > 0 {
-            writeln!(
-                out,
-                "{}: {missing} utterances are missing: {bad_lines} bad lines, {} with broken audio, \
-                 {} too long",
-                row.set, row.unreadable, row.too_long
-            )?;
+        if let Some(missing) = row.missing(*bad_lines) {
+            writeln!(out, "{missing}")?;
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 mod device;
 pub(crate) mod evaluate;
+mod hearing;
 pub(crate) mod plot;
 pub(crate) mod prepare;
 pub(crate) mod tokenizer;

@@ -10,7 +10,7 @@ use sori_train::evaluate::picture::{AttentionMaps, Run, curves};
 use sori_train::model::{self, Teacher};
 
 use super::device::DeviceArgument;
-use super::evaluate::parse_chunk;
+use super::hearing::parse_chunk;
 
 /// Draw learning curves or attention maps, as PNG.
 #[derive(Args)]

@@ -1,5 +1,6 @@
 //! Speech to text, as it will come out on the device.
 
+use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
@@ -9,7 +10,7 @@ use sori::features::{LogMel, frame_count, log_mel};
 use sori::model::WORD_START;
 use tch::{Device, Tensor, no_grad};
 
-use super::diagnostics::{SpikeAgreement, spike_agreement};
+use super::diagnostics::{HiddenFrames, SpikeAgreement, spike_agreement};
 use super::error::EvaluateError;
 use crate::data::manifest::Entry;
 use crate::data::{DataError, Strictness, audio, text};
@@ -62,6 +63,25 @@ pub(super) struct Heard<'a> {
     pub(super) text: String,
 }
 
+/// What one context shows besides text.
+#[derive(Debug, Default)]
+pub(super) struct Diagnosis {
+    /// Spikes compared with those of a teacher.
+    pub(super) spikes: SpikeAgreement,
+    /// The last layer's hidden vectors.
+    pub(super) hidden: HiddenFrames,
+}
+
+/// What a model says to a batch.
+struct Said {
+    /// (B, T, outputs), the blank last.
+    log_probs: Tensor,
+    /// The last layer's output, (B, T, width), where the model gives it.
+    hidden: Option<Tensor>,
+    /// Real frames of each utterance.
+    lengths: Vec<i64>,
+}
+
 /// Utterances that were not decoded, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Missing {
@@ -112,13 +132,13 @@ impl<'a> Recogniser<'a> {
         matches!(self.model, Model::Conformer(model) if model.config().causal)
     }
 
-    /// Log-probabilities and real frames of a batch.
+    /// What the model says to a batch under one of the contexts.
     fn listen(
         &self,
         batch: &Prepared<'_>,
         index: usize,
         context: Context,
-    ) -> Result<(Tensor, Vec<i64>), EvaluateError> {
+    ) -> Result<Said, EvaluateError> {
         match (self.model, &batch.own) {
             (Model::Teacher(teacher), Some(heard)) => self.hear_teacher(teacher, heard),
             (Model::Conformer(model), _) => {
@@ -128,18 +148,22 @@ impl<'a> Recogniser<'a> {
                     ..Pass::default()
                 };
                 let output = no_grad(|| model.forward(&features, &batch.lengths[index], pass));
-                Ok((output.log_probs, output.lengths))
+                Ok(Said {
+                    log_probs: output.log_probs,
+                    hidden: Some(output.hidden),
+                    lengths: output.lengths,
+                })
             }
             (Model::Teacher(_), None) => unreachable!("a teacher's features are prepared"),
         }
     }
 
-    /// The log-probabilities of a teacher, which has to have as many outputs as there are tokens.
+    /// What a teacher says, which has to have as many outputs as there are tokens.
     fn hear_teacher(
         &self,
         teacher: &Teacher,
         (features, lengths): &(Tensor, Vec<i64>),
-    ) -> Result<(Tensor, Vec<i64>), EvaluateError> {
+    ) -> Result<Said, EvaluateError> {
         let features = features.to_device(self.device);
         let heard = teacher.listen(&features, lengths, false)?;
         let log_probs = heard.log_probs.ok_or(EvaluateError::NoPosteriors)?;
@@ -149,12 +173,16 @@ impl<'a> Recogniser<'a> {
             let reason = format!("has {outputs} outputs, expected {expected}");
             return Err(EvaluateError::OtherTokens { reason });
         }
-        Ok((log_probs, heard.lengths))
+        Ok(Said {
+            log_probs,
+            hidden: heard.hidden,
+            lengths: heard.lengths,
+        })
     }
 
-    /// Decodes utterances, the longest first. `each` is told of every utterance with every context;
-    /// what could not be heard is counted. With a teacher, spikes are compared with its own: one
-    /// agreement for each context.
+    /// Decodes utterances, the longest first. `each` is told of every utterance with every context,
+    /// and may stop it; what could not be heard is counted. With a teacher, spikes are compared with
+    /// its own. There is one diagnosis for each context.
     ///
     /// One pass under the chunk's mask gives what a stream gives. Where the model can stream, it hears
     /// the silence behind the last sample that the runtime feeds it: without it the last word would
@@ -164,8 +192,8 @@ impl<'a> Recogniser<'a> {
         entries: &[Entry],
         how: &Decoding,
         teacher: Option<&Teacher>,
-        each: &mut dyn FnMut(Heard<'_>),
-    ) -> Result<(Missing, Vec<SpikeAgreement>), EvaluateError> {
+        each: &mut dyn FnMut(Heard<'_>) -> ControlFlow<()>,
+    ) -> Result<(Missing, Vec<Diagnosis>), EvaluateError> {
         let own = match self.model {
             Model::Conformer(_) => None,
             Model::Teacher(own) => Some(own),
@@ -187,14 +215,14 @@ impl<'a> Recogniser<'a> {
             own: own.map(Teacher::front_end),
             teacher: teacher.map(Teacher::front_end),
         };
-        let mut agreements = vec![SpikeAgreement::default(); how.contexts.len()];
+        let mut diagnoses: Vec<_> = how.contexts.iter().map(|_| Diagnosis::default()).collect();
         thread::scope(|scope| {
             // One batch is heard, one waits, one is read.
             let (sender, receiver) = sync_channel(1);
             scope.spawn(move || prepare(short, how.batch_seconds, &listeners, &sender));
-            self.hear(&receiver, how, teacher, &mut missing, &mut agreements, each)
+            self.hear(&receiver, how, teacher, &mut missing, &mut diagnoses, each)
         })?;
-        Ok((missing, agreements))
+        Ok((missing, diagnoses))
     }
 
     fn hear<'e>(
@@ -203,8 +231,8 @@ impl<'a> Recogniser<'a> {
         how: &Decoding,
         teacher: Option<&Teacher>,
         missing: &mut Missing,
-        agreements: &mut [SpikeAgreement],
-        each: &mut dyn FnMut(Heard<'_>),
+        diagnoses: &mut [Diagnosis],
+        each: &mut dyn FnMut(Heard<'_>) -> ControlFlow<()>,
     ) -> Result<(), EvaluateError> {
         for mut batch in batches {
             for error in std::mem::take(&mut batch.unreadable) {
@@ -222,46 +250,55 @@ impl<'a> Recogniser<'a> {
                 _ => None,
             };
             for (index, &context) in how.contexts.iter().enumerate() {
-                let (log_probs, lengths) = self.listen(&batch, index, context)?;
-                if let Some((values, lengths_of_teacher)) = &of_teacher {
+                let said = self.listen(&batch, index, context)?;
+                if let Some(hidden) = &said.hidden {
+                    diagnoses[index].hidden.add(Frames {
+                        values: hidden,
+                        lengths: &said.lengths,
+                    });
+                }
+                if let Some(theirs) = &of_teacher {
                     let teacher = Frames {
-                        values,
-                        lengths: lengths_of_teacher,
+                        values: &theirs.log_probs,
+                        lengths: &theirs.lengths,
                     };
                     let student = Frames {
-                        values: &log_probs,
-                        lengths: &lengths,
+                        values: &said.log_probs,
+                        lengths: &said.lengths,
                     };
                     let blank = self.pieces.len() as i64;
-                    agreements[index] += spike_agreement(teacher, student, blank);
+                    diagnoses[index].spikes += spike_agreement(teacher, student, blank);
                 }
-                let texts = texts(self.pieces, &log_probs, &lengths)?;
+                let texts = texts(self.pieces, &said.log_probs, &said.lengths)?;
                 for (entry, text) in batch.entries.iter().zip(texts) {
-                    each(Heard {
+                    let heard = Heard {
                         entry,
                         context: index,
                         text,
-                    });
+                    };
+                    if each(heard).is_break() {
+                        return Err(EvaluateError::Stopped);
+                    }
                 }
             }
         }
         Ok(())
     }
 
-    /// The log-probabilities of a teacher with the model's tokens.
+    /// What a teacher says that has the model's tokens.
     fn spikes_of(
         &self,
         teacher: &Teacher,
         heard: &(Tensor, Vec<i64>),
-    ) -> Result<(Tensor, Vec<i64>), EvaluateError> {
-        let heard = self.hear_teacher(teacher, heard)?;
+    ) -> Result<Said, EvaluateError> {
+        let said = self.hear_teacher(teacher, heard)?;
         let theirs = teacher.tokens().unwrap_or(self.pieces);
         match theirs
             .iter()
             .zip(self.pieces)
             .position(|(theirs, ours)| theirs != ours)
         {
-            None => Ok(heard),
+            None => Ok(said),
             Some(id) => Err(EvaluateError::OtherTokens {
                 reason: format!(
                     "means {:?} by token {id}, the model {:?}",

@@ -8,7 +8,7 @@ use crate::model::real_frames;
 
 /// How alike the hidden vectors of different frames are. A student that collapses gives nearly the
 /// same vector for every frame.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Collapse {
     /// Standard deviation over frames, averaged over dimensions.
     pub deviation: f64,
@@ -31,28 +31,73 @@ impl Collapse {
 }
 
 /// Measures the real frames of hidden vectors (B, T, D); `None` for fewer than two frames.
-///
-/// The mean cosine needs no pairs: with unit vectors `u`, it is `(||sum u||^2 - n) / (n (n - 1))`.
 #[must_use]
 pub fn collapse(hidden: Frames<'_>) -> Option<Collapse> {
-    let size = hidden.values.size();
-    let real = real_frames(hidden.lengths, size[1], hidden.values.device());
-    let frames = hidden
-        .values
-        .detach()
-        .index(&[Some(real)])
-        .to_kind(Kind::Double);
-    let count = frames.size()[0] as f64;
-    if count < 2.0 {
-        return None;
+    let mut frames = HiddenFrames::default();
+    frames.add(hidden);
+    frames.collapse()
+}
+
+/// The hidden vectors of any number of batches, as far as their [`Collapse`] needs them: three sums
+/// over frames, each of the vectors' width.
+///
+/// The mean cosine needs no pairs: with unit vectors `u`, it is `(||sum u||^2 - n) / (n (n - 1))`.
+#[derive(Debug, Default)]
+pub struct HiddenFrames {
+    count: f64,
+    sums: Option<Sums>,
+}
+
+#[derive(Debug)]
+struct Sums {
+    vectors: Tensor,
+    squares: Tensor,
+    units: Tensor,
+}
+
+impl HiddenFrames {
+    /// Adds the real frames of hidden vectors (B, T, D), of one width D in all batches.
+    pub fn add(&mut self, hidden: Frames<'_>) {
+        let size = hidden.values.size();
+        let real = real_frames(hidden.lengths, size[1], hidden.values.device());
+        let frames = hidden
+            .values
+            .detach()
+            .index(&[Some(real)])
+            .to_kind(Kind::Double);
+        let norms = frames.norm_scalaropt_dim(2, [1], true).clamp_min(1e-12);
+        let sum = |of: &Tensor| of.sum_dim_intlist(0, false, Kind::Double);
+        let new = Sums {
+            vectors: sum(&frames),
+            squares: sum(&(&frames * &frames)),
+            units: sum(&(&frames / norms)),
+        };
+        self.count += frames.size()[0] as f64;
+        self.sums = Some(match self.sums.take() {
+            None => new,
+            Some(sums) => Sums {
+                vectors: sums.vectors + new.vectors,
+                squares: sums.squares + new.squares,
+                units: sums.units + new.units,
+            },
+        });
     }
-    let norms = frames.norm_scalaropt_dim(2, [1], true).clamp_min(1e-12);
-    let sum = (&frames / norms).sum_dim_intlist(0, false, Kind::Double);
-    let squared = value(&(&sum * &sum).sum(Kind::Double));
-    Some(Collapse {
-        deviation: value(&frames.std_dim(0, true, false).mean(Kind::Double)),
-        cosine: (squared - count) / (count * (count - 1.0)),
-    })
+
+    /// How alike they are; `None` for fewer than two frames.
+    #[must_use]
+    pub fn collapse(&self) -> Option<Collapse> {
+        let (count, sums) = (self.count, self.sums.as_ref()?);
+        if count < 2.0 {
+            return None;
+        }
+        let variance = (&sums.squares - &sums.vectors * &sums.vectors / count) / (count - 1.0);
+        let squared = value(&(&sums.units * &sums.units).sum(Kind::Double));
+        Some(Collapse {
+            // Rounding may leave a little less than nothing.
+            deviation: value(&variance.clamp_min(0.0).sqrt().mean(Kind::Double)),
+            cosine: (squared - count) / (count * (count - 1.0)),
+        })
+    }
 }
 
 /// Where the spikes of a student stand, compared with those of its teacher.
@@ -154,6 +199,18 @@ mod tests {
         let expected = ((7.0_f64 / 3.0).sqrt() + 1.0) / 2.0;
         assert!((found.deviation - expected).abs() < 1e-6, "{found:?}");
         assert!(!found.is_alarming());
+
+        // Batch by batch it is the same.
+        let mut frames = HiddenFrames::default();
+        for (start, count) in [(0, 1), (1, 2)] {
+            frames.add(Frames {
+                values: &values.narrow(1, start, count),
+                lengths: &[count],
+            });
+        }
+        let apart = frames.collapse().unwrap();
+        assert!((apart.deviation - found.deviation).abs() < 1e-12);
+        assert!((apart.cosine - found.cosine).abs() < 1e-12);
 
         let same = Tensor::ones([2, 5, 3], (Kind::Float, tch::Device::Cpu));
         let found = collapse(Frames {

@@ -54,6 +54,9 @@ pub enum EvaluateError {
         /// How they differ.
         reason: String,
     },
+    /// Whoever is told of the utterances asked to stop. Evaluate again for a result.
+    #[error("the evaluation was stopped before its end")]
+    Stopped,
     /// The teacher gives no attention map.
     #[error("the teacher gives no attention map")]
     NoAttention,

@@ -12,7 +12,7 @@ mod result;
 mod wer;
 
 pub use decode::{Recogniser, texts};
-pub use diagnostics::{Collapse, SpikeAgreement, collapse, spike_agreement};
+pub use diagnostics::{Collapse, HiddenFrames, SpikeAgreement, collapse, spike_agreement};
 pub use error::EvaluateError;
 pub use result::{Row, Scored, Set, Settings, evaluate};
 pub use wer::{ErrorCounts, character_errors, word_errors};

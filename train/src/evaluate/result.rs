@@ -1,9 +1,11 @@
 //! Result rows: a model on a set of utterances with one chunk size.
 
+use std::ops::ControlFlow;
+
 use serde::{Deserialize, Serialize};
 
 use super::decode::{Decoding, Heard, Recogniser};
-use super::diagnostics::SpikeAgreement;
+use super::diagnostics::{Collapse, SpikeAgreement};
 use super::error::EvaluateError;
 use super::wer::{ErrorCounts, character_errors, word_errors};
 use crate::config::{Chunk, Contexts, FRAME_MS};
@@ -67,6 +69,10 @@ pub struct Row {
     /// The model's spikes compared with those of a teacher, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spikes: Option<SpikeAgreement>,
+    /// How alike the model's hidden vectors are, over all frames of the set that it heard; `None` for
+    /// fewer than two frames, or if they are not finite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<Collapse>,
 }
 
 /// An utterance, what the model heard with one chunk size, and what is wrong with it.
@@ -83,17 +89,18 @@ pub struct Scored<'a> {
 }
 
 /// Decodes a set with each chunk size and counts the errors: a row for each. `each` is told of every
-/// utterance with every chunk size.
+/// utterance with every chunk size, and may break off.
 ///
 /// # Errors
 /// If a setting is out of bounds, the teacher does not fit the model, no utterance can be heard, or,
-/// as [`Settings::strictness`] says, one of them cannot be read.
+/// as [`Settings::strictness`] says, one of them cannot be read; [`EvaluateError::Stopped`] if `each`
+/// breaks off.
 pub fn evaluate(
     recogniser: Recogniser<'_>,
     set: Set<'_>,
     settings: &Settings,
     teacher: Option<&Teacher>,
-    each: &mut dyn FnMut(Scored<'_>),
+    each: &mut dyn FnMut(Scored<'_>) -> ControlFlow<()>,
 ) -> Result<Vec<Row>, EvaluateError> {
     settings.validate(recogniser.is_causal())?;
     let chunks = &settings.contexts.chunks_ms;
@@ -119,9 +126,9 @@ pub fn evaluate(
             chunk_ms: row.chunk_ms,
             hypothesis: &heard.text,
             words,
-        });
+        })
     };
-    let (missing, agreements) = recogniser.decode(set.entries, &decoding, teacher, &mut count)?;
+    let (missing, diagnoses) = recogniser.decode(set.entries, &decoding, teacher, &mut count)?;
     if rows.iter().all(|row| row.utterances == 0) {
         let reason = format!(
             "of {}, {} cannot be read, {} are too long",
@@ -132,10 +139,12 @@ pub fn evaluate(
         let what = set.name.to_owned();
         return Err(DataError::Nothing { what, reason }.into());
     }
-    for (row, agreement) in rows.iter_mut().zip(agreements) {
+    for (row, diagnosis) in rows.iter_mut().zip(diagnoses) {
         row.unreadable = missing.unreadable;
         row.too_long = missing.too_long;
-        row.spikes = teacher.map(|_| agreement);
+        row.spikes = teacher.map(|_| diagnosis.spikes);
+        let hidden = diagnosis.hidden.collapse();
+        row.hidden = hidden.filter(|of| of.deviation.is_finite() && of.cosine.is_finite());
     }
     Ok(rows)
 }
@@ -152,7 +161,22 @@ impl Row {
             words: ErrorCounts::default(),
             characters: ErrorCounts::default(),
             spikes: None,
+            hidden: None,
         }
+    }
+
+    /// What was not heard and why, in words; `None` if all of it was. `bad_lines` of the manifest say
+    /// nothing.
+    #[must_use]
+    pub fn missing(&self, bad_lines: usize) -> Option<String> {
+        let missing = self.unreadable + self.too_long + bad_lines;
+        (missing > 0).then(|| {
+            format!(
+                "{}: {missing} utterances are missing: {bad_lines} bad lines, {} with broken audio, \
+                 {} too long",
+                self.set, self.unreadable, self.too_long
+            )
+        })
     }
 }
 
@@ -161,7 +185,11 @@ impl Settings {
     /// large as one likes.
     const LONGEST_CHUNK: u32 = 10_000;
 
-    fn validate(&self, causal: bool) -> Result<(), EvaluateError> {
+    /// Checks the settings for a model that can stream, or cannot.
+    ///
+    /// # Errors
+    /// Names the first setting that is out of bounds.
+    pub fn validate(&self, causal: bool) -> Result<(), EvaluateError> {
         let frames = |ms: u32| ms.is_multiple_of(FRAME_MS);
         for chunk in &self.contexts.chunks_ms {
             let Chunk::Ms(chunk_ms) = *chunk else {
