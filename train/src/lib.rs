@@ -9,6 +9,7 @@ pub mod evaluate;
 pub mod front_end;
 pub mod loss;
 pub mod model;
+pub mod table;
 pub mod torch;
 pub mod trainer;
 mod whole_file;

@@ -31,6 +31,7 @@ enum Command {
     Train(cli::train::Train),
     Head(cli::train::Head),
     Evaluate(cli::evaluate::Evaluate),
+    Table(cli::table::Table),
     Plot(cli::plot::Plot),
 }
 
@@ -60,6 +61,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Plot(arguments) => cli::plot::run(&arguments)?,
         Command::Train(arguments) => return cli::train::run(arguments),
         Command::Head(arguments) => return cli::train::run_head(arguments),
+        Command::Table(arguments) => return cli::table::run(&arguments),
     }
     Ok(ExitCode::SUCCESS)
 }

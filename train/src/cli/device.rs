@@ -25,6 +25,15 @@ fn parse(text: &str) -> Result<Device, String> {
 }
 
 impl DeviceArgument {
+    /// The option as it was given, to be given again.
+    pub(crate) fn given(&self) -> Option<[String; 2]> {
+        let device = match self.device? {
+            Device::Cuda(index) => format!("cuda:{index}"),
+            _ => "cpu".into(),
+        };
+        Some(["--device".into(), device])
+    }
+
     /// The device that was asked for, or the best there is.
     pub(crate) fn open(&self) -> anyhow::Result<Device> {
         let opened = torch::open_cuda();

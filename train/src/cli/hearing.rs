@@ -1,7 +1,7 @@
 //! How trained models hear test sets: options and work that commands share.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -68,6 +68,7 @@ impl HearingArguments {
     /// Reads a manifest.
     pub(super) fn read(&self, manifest: &Path) -> Result<TestSet, DataError> {
         Ok(TestSet {
+            manifest: manifest.into(),
             name: set_name(manifest),
             corpus: Corpus::read(&[Source::once(manifest)], self.strictness())?,
             limit: self.limit,
@@ -77,12 +78,18 @@ impl HearingArguments {
 
 /// A manifest's utterances, as they are asked for.
 pub(super) struct TestSet {
+    pub(super) manifest: PathBuf,
     pub(super) name: String,
     corpus: Corpus,
     limit: Option<usize>,
 }
 
 impl TestSet {
+    /// Whether it has no utterance at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.corpus.entries().is_empty()
+    }
+
     /// Lines of the manifest that say nothing.
     pub(super) fn bad_lines(&self) -> usize {
         self.corpus.bad_lines()

@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Context;
 use clap::Args;
 use sori_train::{config, trainer};
 
 use super::device::DeviceArgument;
+use super::interrupt;
 
 /// Train a model as a recipe says.
 ///
@@ -60,15 +59,8 @@ struct RunArguments {
     device: DeviceArgument,
 }
 
-/// The shell's status of a program that was interrupted.
-const INTERRUPTED: u8 = 130;
-
-static STOP: AtomicBool = AtomicBool::new(false);
-
 pub(crate) fn run(arguments: Train) -> anyhow::Result<ExitCode> {
-    let teacher = arguments.teacher.map(toml::Value::String);
-    let teacher = teacher.map(|teacher| format!("teacher.source={teacher}"));
-    arguments.run.go(teacher)
+    arguments.run.go(arguments.teacher.map(teacher_source))
 }
 
 pub(crate) fn run_head(arguments: Head) -> anyhow::Result<ExitCode> {
@@ -91,18 +83,12 @@ impl RunArguments {
             .out
             .unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
         let device = self.device.open()?;
-        ctrlc::set_handler(|| {
-            if STOP.swap(true, Ordering::Relaxed) {
-                std::process::exit(INTERRUPTED.into());
-            }
-            eprintln!("sori-train: finishing this step and saving; once more to end at once");
-        })
-        .context("cannot listen for interrupts")?;
+        interrupt::listen()?;
         let options = trainer::Options {
             run: &run,
             resume: self.resume,
             device,
-            stop: &STOP,
+            stop: &interrupt::STOP,
         };
         match trainer::train(&recipe, options)? {
             trainer::Outcome::Finished(model) => {
@@ -114,8 +100,13 @@ impl RunArguments {
                     "sori-train: stopped, state saved in {}",
                     checkpoint.display()
                 );
-                Ok(ExitCode::from(INTERRUPTED))
+                Ok(ExitCode::from(interrupt::STATUS))
             }
         }
     }
+}
+
+/// `--teacher` as a change of the recipe.
+pub(super) fn teacher_source(spec: String) -> String {
+    format!("teacher.source={}", toml::Value::String(spec))
 }

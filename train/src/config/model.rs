@@ -59,8 +59,9 @@ impl ModelRecipe {
         self.init.as_deref()
     }
 
-    /// The encoder under a head.
-    pub(super) fn encoder(&self) -> Option<&PathBuf> {
+    /// The encoder under a head; `None` if the recipe trains a Conformer.
+    #[must_use]
+    pub fn encoder(&self) -> Option<&PathBuf> {
         match &self.merged {
             Network::Conformer(_) => None,
             Network::Head { encoder, .. } => Some(encoder),
@@ -68,7 +69,8 @@ impl ModelRecipe {
     }
 
     /// Whether the model can stream, so that attention may be cut into chunks.
-    pub(super) fn causal(&self) -> bool {
+    #[must_use]
+    pub fn causal(&self) -> bool {
         matches!(&self.merged, Network::Conformer(config) if config.causal)
     }
 

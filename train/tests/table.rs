@@ -1,0 +1,570 @@
+//! The results table as a user meets it: recipes in, runs and a table out. The speech is made of
+//! tones, one for each letter.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use assert_cmd::Command;
+use assert_cmd::assert::Assert;
+use predicates::prelude::PredicateBooleanExt;
+use predicates::str::{contains, is_match};
+use serde_json::Value;
+use sori_train::config::Chunk;
+use sori_train::data::{Tokenizer, TokenizerKind, manifest};
+use sori_train::model;
+use sori_train::table::{Cell, Heard, Spread, Table};
+use sori_train::trainer::Provenance;
+use support::write_tones;
+use tch::Device;
+
+const TEXTS: [&str; 8] = [
+    "a cab",
+    "bad face",
+    "a deaf cafe",
+    "fed",
+    "cede a bead",
+    "dab",
+    "ebb",
+    "face a cad",
+];
+
+/// Methods are `none.toml` and `guided.toml`, test sets `speech.jsonl` and `few/manifest.jsonl`.
+struct Workshop {
+    folder: tempfile::TempDir,
+}
+
+impl Workshop {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("few")).unwrap();
+        let (mut all, mut few) = (Vec::new(), Vec::new());
+        for (index, text) in TEXTS.iter().enumerate() {
+            let name = format!("{index}.wav");
+            let seconds = write_tones(&path(&name), text);
+            manifest::write_line(&mut all, &name, seconds, text, None).unwrap();
+            if index < 3 {
+                manifest::write_line(&mut few, &format!("../{name}"), seconds, text, None).unwrap();
+            }
+        }
+        fs::write(path("speech.jsonl"), all).unwrap();
+        fs::write(path("few/manifest.jsonl"), few).unwrap();
+        let tokenizer = Tokenizer::train(TEXTS, TokenizerKind::Bpe, 28).unwrap();
+        tokenizer.save(&path("tokenizer")).unwrap();
+        fs::write(path("common.toml"), COMMON).unwrap();
+        for (name, losses) in [("none", "ctc = 1"), ("guided", "ctc = 1, guided = 1")] {
+            let stage = format!("[[stage]]\nname = \"ctc\"\nsteps = 60\nloss = {{ {losses} }}\n");
+            let recipe = format!("extends = \"common.toml\"\n{stage}");
+            fs::write(path(&format!("{name}.toml")), recipe).unwrap();
+        }
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn run(&self, words: &str) -> Assert {
+        let mut command = Command::cargo_bin("sori-train").unwrap();
+        command
+            .current_dir(self.folder.path())
+            .env("OMP_NUM_THREADS", "1")
+            .args(shlex::split(words).unwrap())
+            .assert()
+    }
+
+    /// Trains a teacher for both recipes.
+    fn teacher(&self) {
+        self.run(
+            "train none.toml -o teacher --device cpu --set seed=8 \
+             --set 'contexts.chunks_ms=[\"full\"]'",
+        )
+        .success();
+    }
+
+    fn table(&self, folder: &str) -> Table {
+        let json = fs::read(self.path(folder).join("table.json")).unwrap();
+        serde_json::from_slice(&json).unwrap()
+    }
+}
+
+/// A tiny model that learns to spell something within a second.
+const COMMON: &str = r#"
+    ema_decay = 0.0
+    [model]
+    d_model = 32
+    layers = 2
+    heads = 2
+    feed_forward = 24
+    kernel = 3
+    subsampling_channels = 4
+    dropout = 0.0
+    dropout_attention = 0.0
+    [data]
+    tokenizer = "tokenizer"
+    train = [{ manifest = "speech.jsonl" }]
+    workers = 1
+    batching = { max_seconds = 30.0, longest = 3.0, buckets = 1 }
+    augmentation.noise.probability = 0.0
+    augmentation.room.probability = 0.0
+    augmentation.quiet.probability = 0.0
+    augmentation.speed.factors = []
+    spec_augment = { frequency_masks = 0, time_masks = 0 }
+    [contexts]
+    chunks_ms = [160, "full"]
+    left_ms = 320
+    [optimiser]
+    peak_learning_rate = 0.01
+    warm_up_steps = 10
+    [metrics]
+    every_steps = 1
+"#;
+
+const BOTH: &str = "table none.toml guided.toml --teacher sori:teacher/final.safetensors \
+                    --seeds 1,2 -m speech.jsonl few/manifest.jsonl --device cpu -o results";
+
+/// Mean and sample deviation, by the book.
+fn by_hand(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|x| (x - mean) * (x - mean)).sum();
+    (mean, (squares / (n - 1.0)).sqrt())
+}
+
+fn assert_spread(found: Option<Spread>, values: &[f64]) {
+    let found = found.unwrap();
+    let (mean, deviation) = by_hand(values);
+    assert_eq!(found.seeds, values.len());
+    assert!((found.mean - mean).abs() < 1e-12, "{found:?} of {values:?}");
+    assert!(
+        (found.deviation.unwrap() - deviation).abs() < 1e-12,
+        "{found:?} of {values:?}"
+    );
+}
+
+/// Holds a cell to the counts of its seeds, as they stand in the JSON.
+fn assert_cell(cell: &Cell, json: &Value) {
+    let seeds = json["seeds"].as_array().unwrap();
+    let over = |figure: &dyn Fn(&Value) -> f64| {
+        let rows = seeds.iter().map(|seed| figure(&seed["score"]["row"]));
+        rows.collect::<Vec<_>>()
+    };
+    let number = |value: &Value| value.as_f64().unwrap();
+    let errors = |of: &Value| {
+        let kinds = ["substitutions", "deletions", "insertions"];
+        kinds.iter().map(|kind| number(&of[*kind])).sum::<f64>() / number(&of["reference"])
+    };
+    assert_spread(cell.wer, &over(&|row| errors(&row["words"])));
+    assert_spread(cell.cer, &over(&|row| errors(&row["characters"])));
+    for (kind, found) in [
+        ("substitutions", cell.substitutions),
+        ("deletions", cell.deletions),
+        ("insertions", cell.insertions),
+    ] {
+        let share = |row: &Value| number(&row["words"][kind]) / number(&row["words"]["reference"]);
+        assert_spread(found, &over(&share));
+    }
+    for (key, found) in [
+        ("same_frame", cell.same_frame),
+        ("within_one", cell.within_one),
+    ] {
+        let share = |row: &Value| number(&row["spikes"][key]) / number(&row["spikes"]["spikes"]);
+        assert_spread(found, &over(&share));
+    }
+    for (key, found) in [
+        ("deviation", cell.hidden_deviation),
+        ("cosine", cell.hidden_cosine),
+    ] {
+        assert_spread(found, &over(&|row| number(&row["hidden"][key])));
+    }
+    assert_eq!(seeds.len(), 2);
+    for seed in seeds {
+        assert_eq!(number(&seed["wer"]), errors(&seed["score"]["row"]["words"]));
+        assert_eq!(
+            number(&seed["cer"]),
+            errors(&seed["score"]["row"]["characters"])
+        );
+    }
+}
+
+/// A line of the Markdown, cell by cell.
+fn cells(line: &str) -> Vec<&str> {
+    let inner = line.trim_matches('|');
+    inner.split('|').map(str::trim).collect()
+}
+
+#[test]
+fn two_recipes_are_compared_over_two_seeds() {
+    let workshop = Workshop::new();
+    workshop.teacher();
+    let done = workshop.run(BOTH).success();
+    let markdown = fs::read_to_string(workshop.path("results/table.md")).unwrap();
+    assert_eq!(String::from_utf8_lossy(&done.get_output().stdout), markdown);
+
+    let table = workshop.table("results");
+    let json = fs::read(workshop.path("results/table.json")).unwrap();
+    let json: Value = serde_json::from_slice(&json).unwrap();
+    let found: Vec<_> = table
+        .cells
+        .iter()
+        .map(|cell| (cell.set.as_str(), cell.chunk_ms, cell.method.as_str()))
+        .collect();
+    let mut expected = Vec::new();
+    for set in ["speech", "few"] {
+        for chunk in [Chunk::Ms(160), Chunk::Full] {
+            expected.extend(["none", "guided"].map(|method| (set, chunk, method)));
+        }
+    }
+    assert_eq!(found, expected);
+    for (cell, json) in table.cells.iter().zip(json["cells"].as_array().unwrap()) {
+        assert_cell(cell, json);
+        let row = &cell.seeds[0].score.row;
+        let utterances = if cell.set == "speech" { 8 } else { 3 };
+        assert_eq!(row.utterances, utterances);
+        // As people read it.
+        let percent = |of: Option<Spread>| {
+            let of = of.unwrap();
+            format!(
+                "{:.2} ± {:.2}",
+                100.0 * of.mean,
+                100.0 * of.deviation.unwrap()
+            )
+        };
+        let chunk = match cell.chunk_ms {
+            Chunk::Ms(ms) => format!("{ms} ms"),
+            Chunk::Full => "full".into(),
+        };
+        let section = markdown
+            .split("\n## ")
+            .find(|part| part.starts_with(&cell.set));
+        let line = section.unwrap().lines().find(|line| {
+            line.starts_with('|') && cells(line)[..2] == [chunk.as_str(), cell.method.as_str()]
+        });
+        let line = cells(line.unwrap());
+        assert_eq!(line[2..4], ["2", percent(cell.wer).as_str()]);
+        assert_eq!(line[7..9], [percent(cell.cer), percent(cell.same_frame)]);
+    }
+    let varied = |cell: &&Cell| cell.wer.unwrap().deviation.unwrap() > 0.0;
+    assert!(table.cells.iter().any(|cell| varied(&cell)), "{markdown}");
+    let agrees = |cell: &Cell| cell.same_frame.unwrap().mean > 0.0;
+    assert!(table.cells.iter().any(agrees), "{markdown}");
+    // The teacher has something to teach.
+    let learnt = |method: &str| {
+        let cells = table.cells.iter().filter(|cell| cell.method == method);
+        cells.map(|cell| cell.hidden_cosine).collect::<Vec<_>>()
+    };
+    assert_ne!(learnt("none"), learnt("guided"), "{markdown}");
+
+    for verdict in &table.verdicts {
+        let [first, second] = &verdict.order[..] else {
+            panic!("{verdict:?}")
+        };
+        let of = |method: &str| {
+            let mut cells = table.cells.iter();
+            let here = |cell: &&Cell| {
+                cell.set == verdict.set
+                    && cell.chunk_ms == verdict.chunk_ms
+                    && cell.method == method
+            };
+            cells.find(here).unwrap().wer.unwrap()
+        };
+        let (best, other) = (of(&first.method), of(&second.method));
+        assert!(best.mean <= other.mean && first.behind.is_none());
+        let gap = second.behind.unwrap();
+        let larger = best.deviation.unwrap().max(other.deviation.unwrap());
+        assert_eq!(gap.difference, other.mean - best.mean);
+        assert_eq!(gap.deviation, Some(larger));
+        assert_eq!(gap.exceeds, Some(gap.difference > larger));
+        let said = if gap.difference > larger {
+            "exceeds"
+        } else {
+            "is within"
+        };
+        let line = format!(
+            "{:.2} more, which {said} the seeds'",
+            100.0 * gap.difference
+        );
+        assert!(verdict.text.contains(&line), "{}", verdict.text);
+        assert!(markdown.contains(&verdict.text));
+    }
+    assert_eq!(table.verdicts.len(), 4);
+
+    let trained = workshop.path("results/none/seed-2/final.safetensors");
+    let (store, _) = model::load(&trained, Device::Cpu).unwrap();
+    let parameters: usize = store.variables().values().map(tch::Tensor::numel).sum();
+    let [none, guided] = &table.methods[..] else {
+        panic!("{:?}", table.methods)
+    };
+    assert_eq!([none.name.as_str(), &guided.name], ["none", "guided"]);
+    assert_eq!(none.parameters, parameters as i64);
+    let teacher = "sori:teacher/final.safetensors";
+    assert_eq!(
+        [none, guided].map(|method| method.teacher.as_deref()),
+        [None, Some(teacher)]
+    );
+    assert!(markdown.contains(&format!("Spikes are compared with those of {teacher}.")));
+    assert!(markdown.contains(&format!("| {parameters} |")));
+    let beware = "Not all methods heard the same utterances";
+    let mut unequal = table.clone();
+    unequal.cells[0].seeds[0].score.row.utterances -= 1;
+    assert!(!markdown.contains(beware) && unequal.to_markdown().contains(beware));
+    let run = &none.runs[1];
+    let provenance = Provenance::read(&trained).unwrap().unwrap();
+    assert_eq!((run.seed, provenance.seed), (2, 2));
+    assert_eq!((run.hours, run.steps), (provenance.hours, 60));
+
+    // The commands are what they say.
+    let words = shlex::split(&table.origin.command).unwrap();
+    let given: Vec<_> = ["sori-train"]
+        .into_iter()
+        .chain(BOTH.split_whitespace())
+        .collect();
+    assert_eq!(words, given);
+    assert!(markdown.contains(&table.origin.command) && markdown.contains(&run.command));
+    let again = run.command.replace("results/none/seed-2", "again");
+    workshop
+        .run(again.strip_prefix("sori-train ").unwrap())
+        .success();
+    let again = workshop.path("again/final.safetensors");
+    assert_eq!(Provenance::read(&again).unwrap(), Some(provenance));
+    let (again, _) = model::load(&again, Device::Cpu).unwrap();
+    assert_eq!(again.variables(), store.variables());
+
+    a_clear_difference_is_called_one(&table);
+    nothing_is_done_twice(&workshop, &table);
+}
+
+/// The same table, had one method heard all and the other nothing.
+fn a_clear_difference_is_called_one(table: &Table) {
+    let mut heard = Vec::new();
+    for cell in &table.cells {
+        for seed in &cell.seeds {
+            let mut score = seed.score.clone();
+            let words = &mut score.row.words;
+            (words.substitutions, words.insertions) = (0, 0);
+            words.deletions = if cell.method == "none" {
+                words.reference
+            } else {
+                0
+            };
+            heard.push(Heard {
+                method: cell.method.clone(),
+                seed: seed.seed,
+                score,
+            });
+        }
+    }
+    let clear = Table::new(table.origin.clone(), table.methods.clone(), &heard);
+    for verdict in clear.verdicts {
+        let text =
+            "guided 0.00; none 100.00, 100.00 more, which exceeds the seeds' deviation of 0.00";
+        assert_eq!(verdict.text, text);
+    }
+}
+
+fn nothing_is_done_twice(workshop: &Workshop, before: &Table) {
+    let changed = |run: &str| {
+        let file = workshop.path(run).join("final.safetensors");
+        fs::metadata(file).unwrap().modified().unwrap()
+    };
+    let trained = changed("results/none/seed-1");
+    // A mark in the kept scores shows whether they are used.
+    let kept = workshop.path("results/none/seed-1/scores.json");
+    let scores = fs::read_to_string(&kept).unwrap();
+    let marked = scores.replacen("\"bad_lines\": 0", "\"bad_lines\": 77", 1);
+    fs::write(&kept, &marked).unwrap();
+    workshop
+        .run(BOTH)
+        .success()
+        .stderr(contains("training").or(contains("hearing")).not())
+        .stdout(contains("77 bad lines"));
+    assert_eq!(changed("results/none/seed-1"), trained);
+    fs::write(&kept, scores).unwrap();
+
+    // Only the new chunk size is heard.
+    workshop
+        .run(&format!("{BOTH} --chunk-ms 160,full,320"))
+        .success()
+        .stderr(contains("none, seed 1: hearing few").and(contains("training").not()));
+    let table = workshop.table("results");
+    assert_eq!(table.cells.len(), 12);
+    let old = |table: &Table| {
+        let mut cells = table.cells.clone();
+        cells.retain(|cell| cell.chunk_ms != Chunk::Ms(320));
+        cells
+    };
+    assert_eq!(old(&table), before.cells);
+
+    // A file that is damaged is as good as none.
+    fs::write(&kept, "{\"format\": 1").unwrap();
+    workshop
+        .run(BOTH)
+        .success()
+        .stderr(contains("scores.json").and(contains("none, seed 1: hearing speech")));
+
+    let refused = |words: &str| workshop.run(&format!("{BOTH} {words}")).failure();
+    refused("--set optimiser.clip_norm=4").stderr(
+        contains("results/none/seed-1/final.safetensors was begun with another recipe")
+            .and(contains("\"optimiser.clip_norm\" differs"))
+            .and(contains("choose another folder with -o")),
+    );
+    assert_eq!(changed("results/none/seed-1"), trained);
+}
+
+#[test]
+fn an_interrupted_table_goes_on() {
+    let workshop = Workshop::new();
+    let words = "table none.toml --seeds 4,5 -o results -m few/manifest.jsonl --device cpu \
+                 --set stage.ctc.steps=150";
+    let mut running = Process::new(env!("CARGO_BIN_EXE_sori-train"))
+        .current_dir(workshop.folder.path())
+        .args(words.split_whitespace())
+        .env("OMP_NUM_THREADS", "1")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let run = workshop.path("results/none/seed-4");
+    while steps(&run).len() < 3 {
+        if running.try_wait().unwrap().is_some() {
+            panic!("it ended by itself: {:?}", running.wait_with_output());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    let kill = Process::new("kill")
+        .args(["-INT", &running.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    let ended = running.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{said}");
+    assert!(
+        said.contains("the same command goes on from here"),
+        "{said}"
+    );
+    let done = steps(&run).len();
+    assert!((3..150).contains(&done), "{done}");
+    assert!(!workshop.path("results/table.md").exists());
+    assert!(!workshop.path("results/none/seed-5").exists());
+
+    workshop
+        .run(&format!("{words} --evaluate-only"))
+        .failure()
+        .stderr(contains("no run in results is finished"));
+    workshop
+        .run(&format!("{words} --set optimiser.clip_norm=4"))
+        .failure()
+        .stderr(contains("\"optimiser.clip_norm\" differs"));
+
+    let one = words.replace("4,5", "4");
+    workshop
+        .run(&one)
+        .success()
+        .stderr(contains("none, seed 4: training goes on"))
+        .stdout(contains("By mean WER").not());
+    assert_eq!(steps(&run), (1..=150).collect::<Vec<_>>());
+    // It did not begin anew: there is a file of events that goes on from where it stopped.
+    let events = fs::read_dir(run.join("tensorboard")).unwrap();
+    let names: Vec<_> = events.map(|file| file.unwrap().file_name()).collect();
+    let on_from = format!(".{done}");
+    assert!(
+        names
+            .iter()
+            .any(|name| name.to_str().unwrap().ends_with(&on_from)),
+        "{names:?}"
+    );
+    let table = workshop.table("results");
+    let wer = table.cells[0].wer.unwrap();
+    assert_eq!((wer.seeds, wer.deviation), (1, None));
+    assert!(table.verdicts.is_empty());
+    assert_eq!(table.cells[0].same_frame, None);
+
+    // What is finished can be seen while the rest is not.
+    workshop
+        .run(&format!("{words} --evaluate-only"))
+        .success()
+        .stderr(contains("none, seed 5: left out, not finished"))
+        .stdout(is_match(r"(?m)^\| none \| \d+ \| none \| 4 \| 150 \|").unwrap());
+}
+
+/// The steps that a run has written figures of.
+fn steps(run: &Path) -> Vec<u64> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
+    let lines = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter_map(|line| line["step"].as_u64()).collect()
+}
+
+#[test]
+fn mistakes_are_found_before_anything_is_trained() {
+    let workshop = Workshop::new();
+    let refused = |words: &str| {
+        let words = format!("table {words} -o results --device cpu");
+        let assert = workshop.run(&words).failure();
+        assert!(!workshop.path("results").exists(), "{words}");
+        assert
+    };
+    refused("none.toml").stderr(contains(
+        "none.toml names no evaluation.manifests: give test sets with --manifest",
+    ));
+    refused("none.toml -m missing.jsonl").stderr(contains("missing.jsonl"));
+    fs::write(workshop.path("empty.jsonl"), "").unwrap();
+    refused("none.toml -m empty.jsonl").stderr(contains("empty.jsonl holds no utterance"));
+    fs::create_dir(workshop.path("other")).unwrap();
+    fs::copy(
+        workshop.path("speech.jsonl"),
+        workshop.path("other/speech.jsonl"),
+    )
+    .unwrap();
+    refused("none.toml -m speech.jsonl other/speech.jsonl").stderr(contains(
+        "speech.jsonl and other/speech.jsonl would both be called \"speech\"",
+    ));
+    refused("none.toml none.toml -m speech.jsonl")
+        .stderr(contains("none.toml and none.toml are both called \"none\""));
+    refused("none.toml -m speech.jsonl --seeds 1,2,1")
+        .stderr(contains("--seeds: 1 is there twice"));
+    refused("none.toml guided.toml -m speech.jsonl")
+        .stderr(contains("teacher.source must be given"));
+    refused(
+        "none.toml -m speech.jsonl --set 'model={ preset = \"head\", encoder = \"encoder.safetensors\" }' \
+         --set 'contexts.chunks_ms=[\"full\"]'",
+    )
+    .stderr(contains("none.toml trains a head for a teacher"));
+    refused("none.toml gone.toml -m speech.jsonl").stderr(contains("gone.toml"));
+    refused("none.toml -m speech.jsonl --left-ms 50").stderr(contains("left context"));
+    refused(
+        "none.toml -m speech.jsonl --set model.preset=teacher --set 'contexts.chunks_ms=[\"full\"]' \
+         --chunk-ms 160",
+    )
+    .stderr(contains("none.toml cannot be evaluated: a model that is not causal"));
+
+    // The second recipe does not go with the teacher: the first is not begun.
+    let other = Tokenizer::train(["face fade"], TokenizerKind::Bpe, 31).unwrap();
+    other.save(&workshop.path("other tokens")).unwrap();
+    workshop
+        .run(
+            "train none.toml -o teacher --device cpu --set stage.ctc.steps=1 \
+             --set 'data.tokenizer=other tokens'",
+        )
+        .success();
+    refused("none.toml guided.toml -m speech.jsonl --teacher sori:teacher/final.safetensors")
+        .stderr(contains(
+            "guided.toml cannot be trained: the teacher has 32 outputs",
+        ));
+
+    // Where no loss needs its tokens, such a teacher is no hindrance; there are no spikes to compare.
+    workshop
+        .run(
+            "table none.toml -m few/manifest.jsonl --teacher sori:teacher/final.safetensors \
+             --seeds 1 --set stage.ctc.steps=1 --chunk-ms full -o results --device cpu",
+        )
+        .success()
+        .stderr(contains("the teacher has no spikes over the same tokens"));
+    assert_eq!(workshop.table("results").cells[0].same_frame, None);
+}
