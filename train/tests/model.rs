@@ -219,6 +219,8 @@ fn attention_follows_its_formula() {
     // One head of width two over three frames, written out: scores of Transformer-XL, section 3.3.
     let config = ConformerConfig {
         features: 4,
+        feature_mean: 0.0,
+        feature_deviation: 1.0,
         vocabulary: 1,
         d_model: 2,
         layers: 1,

@@ -6,7 +6,8 @@
 //!
 //! At a stream's start there are no frames before it, and the one-pass form pads zeros: zeros for
 //! the first convolution, but zeros for the second as well, where the first applied to zeros would
-//! give its bias. So a second channel says whether a frame was heard, and carries the bias.
+//! give its bias. So a second channel says whether a frame was heard, and carries the bias, and what
+//! normalising the features subtracts.
 
 use sori_train::model::ConformerConfig;
 use tch::{Device, Kind, Tensor};
@@ -99,13 +100,15 @@ impl Parameters {
         let path = "encoder.pre_encode";
         let get = |name: &str, shape: &[i64]| weights.get(&format!("{path}.{name}"), shape);
 
-        let first = get("conv.0.weight", &[channels, 1, 3, 3])?;
-        let first_bias = first.zeros_like();
+        // Features are normalised before they are padded: where nothing was heard there is neither a
+        // feature nor a mean to subtract.
+        let first = get("conv.0.weight", &[channels, 1, 3, 3])? / config.feature_deviation;
+        let first_bias = &first * -config.feature_mean;
         // The newest frame of the window and its middle band: always inside the input.
-        first_bias
+        let _ = first_bias
             .narrow(2, 2, 1)
             .narrow(3, 1, 1)
-            .copy_(&get("conv.0.bias", &[channels])?.reshape([-1, 1, 1, 1]));
+            .g_add_(&get("conv.0.bias", &[channels])?.reshape([-1, 1, 1, 1]));
 
         let bands = halved(halved(config.features));
         let out = weights.linear(&format!("{path}.out"), channels * bands, d)?;
@@ -120,7 +123,7 @@ impl Parameters {
             1.0
         };
         Ok(Self {
-            first: Tensor::cat(&[first, &first_bias], 1),
+            first: Tensor::cat(&[&first, &first_bias], 1),
             second: get("conv.2.weight", &[channels, channels, 3, 3])?.shallow_clone(),
             second_bias: get("conv.2.bias", &[channels])?.shallow_clone(),
             out: Affine {

@@ -19,6 +19,13 @@ pub const SUBSAMPLING: i64 = 4;
 pub struct ConformerConfig {
     /// Log-mel bands of an input frame.
     pub features: i64,
+    /// What is subtracted from every feature first, about their mean: learning is slow where inputs are
+    /// far from zero. 0 for features that come normalised.
+    #[serde(default)]
+    pub feature_mean: f64,
+    /// What the rest is divided by, about the features' standard deviation.
+    #[serde(default = "one")]
+    pub feature_deviation: f64,
     /// Tokens without the blank. The head has one output more: the blank, last.
     pub vocabulary: i64,
     /// Width of the residual stream.
@@ -81,6 +88,8 @@ impl ConformerConfig {
     pub fn teacher() -> Self {
         Self {
             features: 80,
+            feature_mean: 0.0,
+            feature_deviation: 1.0,
             vocabulary: 128,
             d_model: 512,
             layers: 18,
@@ -105,6 +114,8 @@ impl ConformerConfig {
     pub fn student() -> Self {
         Self {
             features: 80,
+            feature_mean: -10.0,
+            feature_deviation: 4.0,
             vocabulary: 128,
             d_model: 160,
             layers: 8,
@@ -167,6 +178,19 @@ impl ConformerConfig {
                 (0.0..1.0).contains(&found),
             )?;
         }
+        let (mean, deviation) = (self.feature_mean, self.feature_deviation);
+        require(
+            "feature_mean",
+            "from -1000 to 1000".into(),
+            mean,
+            mean.abs() <= 1e3,
+        )?;
+        require(
+            "feature_deviation",
+            "from 0.001 to 1000".into(),
+            deviation,
+            (1e-3..=1e3).contains(&deviation),
+        )?;
         require(
             "norm",
             "\"layer\" in a causal model".into(),
@@ -226,6 +250,10 @@ impl ConformerConfig {
             ("CTC head", linear(d, self.outputs())),
         ]
     }
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 /// Length after one subsampling convolution along frequency: kernel 3, stride 2, one zero on each

@@ -18,13 +18,15 @@ pub(super) struct Subsampling {
     second: nn::Conv2D,
     out: nn::Linear,
     causal: bool,
+    mean: f64,
+    deviation: f64,
 }
 
 /// What the causal convolutions remember between two chunks; zeros at a stream's start, which are
 /// the zeros that the one-pass form pads.
 #[derive(Debug)]
 pub(super) struct SubsamplingState {
-    /// The last log-mel frame: (B, 1, 1, features).
+    /// The last log-mel frame, normalised: (B, 1, 1, features).
     features: Tensor,
     /// The last output of the first convolution: (B, channels, 1, features / 2).
     convolved: Tensor,
@@ -58,13 +60,15 @@ impl Subsampling {
                 Default::default(),
             ),
             causal: config.causal,
+            mean: config.feature_mean,
+            deviation: config.feature_deviation,
         }
     }
 
     /// (B, T, features) to (B, T', `d_model`). Frames past a length count as zeros, so that they
     /// change nothing before it.
     pub(super) fn forward(&self, features: &Tensor, lengths: &[i64]) -> Tensor {
-        let x = features.unsqueeze(1);
+        let x = self.normalised(features);
         if self.causal {
             let past = |x: &Tensor| x.constant_pad_nd([0, 0, 1, 0]);
             let x = self.first.forward(&past(&x)).relu();
@@ -95,9 +99,15 @@ impl Subsampling {
             *past = next;
             joined
         };
-        let x = continued(features.unsqueeze(1), &mut state.features);
+        let x = continued(self.normalised(features), &mut state.features);
         let x = continued(self.first.forward(&x).relu(), &mut state.convolved);
         self.project(&self.second.forward(&x).relu())
+    }
+
+    /// (B, T, features) to (B, 1, T, features) around zero: the zeros of paddings are then what is
+    /// heard on average.
+    fn normalised(&self, features: &Tensor) -> Tensor {
+        (features.unsqueeze(1) - self.mean) / self.deviation
     }
 
     /// (B, channels, T, bands) to (B, T, `d_model`).

@@ -31,6 +31,8 @@ pub fn random(seed: u64, shape: &[i64]) -> Tensor {
 pub fn tiny_teacher() -> ConformerConfig {
     ConformerConfig {
         features: 16,
+        feature_mean: -8.0,
+        feature_deviation: 3.0,
         vocabulary: 9,
         d_model: 24,
         layers: 2,

@@ -193,6 +193,8 @@ impl NemoConfig {
         let channels = e.subsampling_conv_channels;
         let config = ConformerConfig {
             features: e.feat_in,
+            feature_mean: 0.0,
+            feature_deviation: 1.0,
             vocabulary: self.decoder.vocabulary.len() as i64,
             d_model: e.d_model,
             layers: e.n_layers,
