@@ -21,8 +21,8 @@
 //!
 //! Data flows one way through the modules: [`audio`] gives samples, [`features`] turns them into
 //! log-mel frames, an [`engine`] runs the graph of a [`model`] package over them, [`decode`] finds
-//! tokens, [`segment`] makes words and utterances of them, and [`output`] writes those down.
-//! [`Recognizer`] and [`Stream`] tie them together.
+//! tokens, led by an [`lm`] where there is one, [`segment`] makes words and utterances of them, and
+//! [`output`] writes those down. [`Recognizer`] and [`Stream`] tie them together.
 //!
 //! # Cargo features
 //! | feature | default | what for |
@@ -39,6 +39,7 @@ pub mod decode;
 pub mod engine;
 mod error;
 pub mod features;
+pub mod lm;
 pub mod model;
 pub mod output;
 mod recognizer;

@@ -11,6 +11,7 @@ mod devices;
 mod info;
 #[cfg(feature = "microphone")]
 mod listen;
+mod lm;
 mod model;
 mod shell;
 mod transcribe;
@@ -25,6 +26,7 @@ Examples:
   sori transcribe talk.mp3                     words of a file, a line per utterance
   sori transcribe --format srt -o subs *.m4a   subtitles for many files
   sori listen                                  live captions from the microphone
+  sori transcribe --lm=model.lm talk.mp3       led by a language model; `sori lm` makes one
   sori bench talk.wav                          how fast this machine is
 
 Exit status: 0 all went well; 1 something failed, each failure is named on stderr; 2 the command
@@ -53,6 +55,7 @@ enum Command {
     Devices(devices::Devices),
     Info(info::Info),
     Bench(bench::Bench),
+    Lm(lm::Lm),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -88,6 +91,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Devices(command) => command.run(),
         Command::Info(command) => command.run(),
         Command::Bench(command) => command.run(),
+        Command::Lm(command) => command.run(sori.quiet),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     };
