@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::audio::{Resampler, i16_to_f32};
-use crate::decode::{Beam, BeamOptions, Decoder, Greedy, Phrases};
+use crate::decode::{Beam, BeamOptions, Decoder, Fusion, Greedy, Phrases};
 use crate::engine::{self, Engine, EngineOptions, Session};
 use crate::error::Error;
 use crate::features::LogMel;
@@ -38,7 +38,7 @@ pub enum Search {
     /// The best token of each frame: the fastest, and the default.
     #[default]
     Greedy,
-    /// Several hypotheses at once, which [`Phrases`] may lead.
+    /// Several hypotheses at once, which [`Phrases`] and a language model may lead.
     Beam(BeamOptions),
 }
 
@@ -290,9 +290,20 @@ impl Stream {
     /// with this model's tokens ([`Package::tokens`]). A stream that searches greedily turns to a beam
     /// of default width, since phrases need one.
     pub fn set_phrases(&mut self, phrases: Option<Arc<Phrases>>) -> Events<'_> {
-        self.give_out(usize::MAX);
-        self.utterance = self.decoder.frames();
+        self.end_utterance();
         self.decoder.set_phrases(phrases);
+        Events {
+            events: &mut self.events,
+        }
+    }
+
+    /// Ends the utterance here and now, then asks another language model, or none. It has to be put to
+    /// work with this model's tokens ([`Package::tokens`]); the package may bring one along
+    /// ([`Package::language_model`]). Every utterance is a sentence of its own. A stream that searches
+    /// greedily turns to a beam of default width.
+    pub fn set_language_model(&mut self, fusion: Option<Arc<Fusion>>) -> Events<'_> {
+        self.end_utterance();
+        self.decoder.set_language_model(fusion);
         Events {
             events: &mut self.events,
         }

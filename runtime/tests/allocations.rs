@@ -6,8 +6,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
-use sori::decode::{Beam, BeamOptions, Phrases};
+use sori::decode::{Beam, BeamOptions, Fusion, Phrases};
 use sori::engine::{Engine, EngineError, Session};
+use sori::lm::{LanguageModel, LmOptions};
 use sori::model::Package;
 use sori::{Options, Recognizer, Search};
 use sori_tests::tone::{BLANK, Sound, speak_at};
@@ -61,6 +62,14 @@ impl Session for QuietSession {
     fn reset(&mut self) {}
 }
 
+fn fusion(package: &Package) -> Arc<Fusion> {
+    let arpa = "\\data\\\nngram 1=4\nngram 2=2\n\n\\1-grams:\n-99 <s> -0.1\n-1 one -0.2\n-1 two\n-2 going\n\n\
+        \\2-grams:\n-1 one two\n-1 <s> one\n\n\\end\\\n";
+    let model = LanguageModel::from_arpa(arpa.as_bytes(), "model.arpa").unwrap();
+    let options = LmOptions::default();
+    Arc::new(Fusion::new(Arc::new(model), options, package.tokens()))
+}
+
 #[test]
 fn a_warm_stream_allocates_nothing() {
     let package =
@@ -82,6 +91,7 @@ fn a_warm_stream_allocates_nothing() {
         let mut stream = recognizer.stream().unwrap();
         if search == beam {
             stream.set_phrases(Some(phrases.clone()));
+            stream.set_language_model(Some(fusion(&package)));
         }
         let samples = speak_at(&[Sound::Token(0, 10_000)], rate);
         let integers: Vec<i16> = samples
@@ -113,6 +123,7 @@ fn a_warm_beam_allocates_nothing() {
     let phrases = Phrases::parse("one two\ngoing".as_bytes(), "list", package.tokens()).unwrap();
     let mut beam = Beam::new(BLANK, BeamOptions::default());
     beam.set_phrases(Some(Arc::new(phrases)));
+    beam.set_language_model(Some(fusion(&package)));
     let rows: Vec<f32> = (0..400 * (BLANK + 1))
         .map(|n| -2.0 + (n as f32 * 1.7).sin())
         .collect();

@@ -5,7 +5,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use sori::decode::{Beam, BeamOptions, Greedy, Hit, PhraseError, Phrases};
+use sori::decode::{Beam, BeamOptions, Fusion, Greedy, Hit, PhraseError, Phrases};
+use sori::lm::{LanguageModel, LmOptions};
 use sori::model::{TokenId, Tokens};
 
 fn tokens(symbols: &[&str]) -> Tokens {
@@ -139,9 +140,8 @@ fn phrases(list: &str, tokens: &Tokens) -> Arc<Phrases> {
     Arc::new(Phrases::parse(list.as_bytes(), "names.txt", tokens).unwrap())
 }
 
-/// What is heard of frames that each have a first and a second choice of these probabilities.
-fn heard(choices: &[(&str, &str)], probability: f32, list: &str) -> (String, f32) {
-    let tokens = letters();
+/// Frames that each have a first and a second choice of these probabilities.
+fn choices(choices: &[(&str, &str)], probability: f32, tokens: &Tokens) -> Vec<f32> {
     let id = |symbol: &str| {
         (0..tokens.len())
             .find(|&id| tokens.symbol(id) == symbol)
@@ -160,15 +160,27 @@ fn heard(choices: &[(&str, &str)], probability: f32, list: &str) -> (String, f32
             rows.extend(row);
         }
     }
-    let mut beam = Beam::new(tokens.blank(), BeamOptions::default());
-    beam.set_phrases((!list.is_empty()).then(|| phrases(list, &tokens)));
+    rows
+}
+
+/// What a beam hears of an utterance, and the score.
+fn utterance(beam: &mut Beam, rows: &[f32], tokens: &Tokens) -> (String, f32) {
     for row in rows.chunks(tokens.len()) {
         beam.accept(row);
     }
     beam.finish();
     let mut best = None;
     beam.alternatives(1, |_, score| best = Some(score));
-    (spelled(beam.hits(), &tokens), best.unwrap())
+    let said: Vec<_> = beam.take(usize::MAX).collect();
+    (spelled(&said, tokens), best.unwrap())
+}
+
+/// What is heard when these phrases are expected.
+fn heard(said: &[(&str, &str)], probability: f32, list: &str) -> (String, f32) {
+    let tokens = letters();
+    let mut beam = Beam::new(tokens.blank(), BeamOptions::default());
+    beam.set_phrases((!list.is_empty()).then(|| phrases(list, &tokens)));
+    utterance(&mut beam, &choices(said, probability, &tokens), &tokens)
 }
 
 #[test]
@@ -308,4 +320,149 @@ fn phrases_are_swapped_between_utterances() {
     assert_eq!(hear(&mut beam), "▁anne");
     beam.set_phrases(None);
     assert_eq!(hear(&mut beam), "▁anne");
+}
+
+/// "be" is more frequent than "bo", except after "an". The model knows no other words.
+const WORDS: &str = "\\data\\\nngram 1=5\nngram 2=3\n\n\\1-grams:\n\
+    -99 <s> -0.4\n-1 </s>\n-1 an -0.3\n-0.5 be -0.2\n-2 bo -0.1\n\n\
+    \\2-grams:\n-0.2 an bo\n-1.5 an be\n-0.7 <s> an\n\n\\end\\\n";
+
+fn fusion(arpa: &str, options: LmOptions, tokens: &Tokens) -> Arc<Fusion> {
+    let model = LanguageModel::from_arpa(arpa.as_bytes(), "model.arpa").unwrap();
+    Arc::new(Fusion::new(Arc::new(model), options, tokens))
+}
+
+fn heard_with(arpa: &str, options: LmOptions, said: &[(&str, &str)]) -> (String, f32) {
+    let tokens = letters();
+    let mut beam = Beam::new(tokens.blank(), BeamOptions::default());
+    beam.set_language_model(Some(fusion(arpa, options, &tokens)));
+    utterance(&mut beam, &choices(said, 0.6, &tokens), &tokens)
+}
+
+/// A letter a frame; the other letter is its second choice.
+fn letter_by_letter<'a>(first: &'a str, second: &'a str) -> Vec<(&'a str, &'a str)> {
+    let letters = |text: &'a str| text.split_inclusive(|_: char| true);
+    letters(first).zip(letters(second)).collect()
+}
+
+#[test]
+fn a_language_model_decides_between_words_that_sound_alike() {
+    let options = LmOptions::default();
+    let said = letter_by_letter("▁bo▁an", "▁be▁an");
+    assert_eq!(heard(&said, 0.6, "").0, "▁bo▁an");
+    assert_eq!(heard_with(WORDS, options, &said).0, "▁be▁an");
+    let light = LmOptions {
+        weight: 0.1,
+        ..options
+    };
+    assert_eq!(heard_with(WORDS, light, &said).0, "▁bo▁an");
+    // The last word is scored at the end of the utterance, and by the word before it.
+    let said = letter_by_letter("▁an▁be", "▁an▁bo");
+    assert_eq!(heard(&said, 0.6, "").0, "▁an▁be");
+    assert_eq!(heard_with(WORDS, options, &said).0, "▁an▁bo");
+    // However words are split into tokens.
+    let said = [("▁an", "▁an"), ("▁", "▁"), ("b", "b"), ("e", "o")];
+    assert_eq!(heard_with(WORDS, options, &said).0, "▁an▁bo");
+    // A model in capitals is one of the same words.
+    let capitals = WORDS
+        .replace("an", "AN")
+        .replace("be", "BE")
+        .replace("bo", "BO");
+    assert_eq!(heard_with(&capitals, options, &said).0, "▁an▁bo");
+}
+
+#[test]
+fn a_word_costs_what_the_language_model_says() {
+    let plain = LmOptions {
+        weight: 0.0,
+        word_bonus: 0.0,
+        unknown_penalty: 0.0,
+        end_weight: 0.0,
+    };
+    let ln = |log10: f32| log10 * std::f32::consts::LN_10;
+    for (said, options, earned) in [
+        (
+            "▁an▁bo▁be",
+            LmOptions {
+                weight: 1.0,
+                ..plain
+            },
+            ln(-0.7 - 0.2 - (0.1 + 0.5)),
+        ),
+        (
+            "▁an▁bo▁be",
+            LmOptions {
+                weight: 0.5,
+                word_bonus: 0.25,
+                ..plain
+            },
+            0.5 * ln(-1.5) + 0.75,
+        ),
+        // The first word may come without a mark, and a mark without a word.
+        (
+            "an▁▁bo▁",
+            LmOptions {
+                weight: 1.0,
+                word_bonus: 0.5,
+                ..plain
+            },
+            ln(-0.9) + 1.0,
+        ),
+        // Unknown words cost their penalty, and nothing is remembered beyond them.
+        (
+            "▁an▁os▁bo",
+            LmOptions {
+                weight: 1.0,
+                unknown_penalty: 3.0,
+                ..plain
+            },
+            ln(-0.7 - 2.0) - 3.0,
+        ),
+        (
+            "▁an▁bo",
+            LmOptions {
+                end_weight: 2.0,
+                ..plain
+            },
+            2.0 * ln(-0.1 - 1.0),
+        ),
+        (
+            "",
+            LmOptions {
+                end_weight: 2.0,
+                ..plain
+            },
+            2.0 * ln(-0.4 - 1.0),
+        ),
+    ] {
+        let letters = letter_by_letter(said, said);
+        let (text, without) = heard_with(WORDS, plain, &letters);
+        let (_, score) = heard_with(WORDS, options, &letters);
+        assert_eq!(text, said);
+        assert!(
+            (score - without - earned).abs() < 2e-3,
+            "{said}: {} {earned}",
+            score - without
+        );
+    }
+}
+
+#[test]
+fn every_utterance_is_a_sentence_of_its_own() {
+    let tokens = letters();
+    let rows = choices(&letter_by_letter("▁an▁be", "▁an▁bo"), 0.6, &tokens);
+    let mut beam = Beam::new(tokens.blank(), BeamOptions::default());
+    let without = utterance(&mut beam, &rows, &tokens);
+    beam.set_language_model(Some(fusion(WORDS, LmOptions::default(), &tokens)));
+    let first = utterance(&mut beam, &rows, &tokens);
+    assert_eq!(first.0, "▁an▁bo");
+    for _ in 0..2 {
+        let again = utterance(&mut beam, &rows, &tokens);
+        assert_eq!(again.0, first.0);
+        assert!((again.1 - first.1).abs() < 1e-3, "{again:?} {first:?}");
+    }
+    beam.set_language_model(None);
+    let off = utterance(&mut beam, &rows, &tokens);
+    assert_eq!(off.0, without.0);
+    assert!((off.1 - without.1).abs() < 1e-3, "{off:?} {without:?}");
 }

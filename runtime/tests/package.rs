@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice, load};
+use sori::lm::{LanguageModel, LmOptions};
 use sori::model::{Package, Precision};
 use sori_tests::tone::ToneModel;
 use tempfile::TempDir;
@@ -178,7 +179,7 @@ fn other_format_versions() {
 #[test]
 fn fields_that_cannot_be_used() {
     type Change = fn(&mut Value);
-    let cases: [(Change, &str); 15] = [
+    let cases: [(Change, &str); 19] = [
         (
             |c| c["geometry"]["window_size"] = "32".into(),
             "geometry.window_size: invalid type: string \"32\", expected usize",
@@ -246,6 +247,22 @@ fn fields_that_cannot_be_used() {
             },
             "geometry: missing field `cache_last_time`",
         ),
+        (
+            |c| c["language_model"] = serde_json::json!({"weight": 1}),
+            "language_model: missing field `file`",
+        ),
+        (
+            |c| c["language_model"] = serde_json::json!({"file": "/etc/passwd"}),
+            "language_model.file: expected a file name without folders, found \"/etc/passwd\"",
+        ),
+        (
+            |c| c["language_model"] = serde_json::json!({"file": "a.lm", "weight": -1}),
+            "language_model.weight: expected 0 to 10, found -1",
+        ),
+        (
+            |c| c["language_model"] = serde_json::json!({"file": "a.lm", "unknown_penalty": 1e9}),
+            "language_model.unknown_penalty: expected 0 to 100, found 1000000000",
+        ),
     ];
     for (change, expected) in cases {
         let found = config(change);
@@ -254,6 +271,50 @@ fn fields_that_cannot_be_used() {
             "expected {expected}\n   found {found}"
         );
     }
+}
+
+#[test]
+fn a_language_model_in_a_package_is_checked_with_it() {
+    let arpa = "\\data\\\nngram 1=1\n\n\\1-grams:\n-1 one\n\n\\end\\\n";
+    let model = LanguageModel::from_arpa(arpa.as_bytes(), "model.arpa").unwrap();
+    let name = |directory: &Path| {
+        let path = directory.join("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        config["language_model"] = serde_json::json!({"file": "a.lm", "weight": 0.25});
+        fs::write(path, config.to_string()).unwrap();
+    };
+    let directory = package();
+    assert!(
+        Package::open(directory.path())
+            .unwrap()
+            .language_model()
+            .is_none()
+    );
+    name(directory.path());
+    fs::write(directory.path().join("a.lm"), model.bytes()).unwrap();
+    let package = Package::open(directory.path()).unwrap();
+    let (found, suits) = package.language_model().unwrap();
+    assert_eq!(found.counts(), [1]);
+    assert_eq!(
+        suits,
+        LmOptions {
+            weight: 0.25,
+            ..LmOptions::default()
+        }
+    );
+
+    assert_eq!(
+        complaint(name),
+        "a.lm: missing from the model package; copy the package again, whole"
+    );
+    let cut = complaint(|directory| {
+        name(directory);
+        fs::write(directory.join("a.lm"), &model.bytes()[..20]).unwrap();
+    });
+    assert!(
+        cut.starts_with("a.lm: damaged language model: it ends within its header"),
+        "{cut}"
+    );
 }
 
 #[test]

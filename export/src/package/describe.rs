@@ -123,6 +123,7 @@ impl Description<'_> {
                 fp32: file("fp32"),
                 int8: file("int8"),
             },
+            language_model: None,
             training,
             measured: about.measured.clone(),
         };

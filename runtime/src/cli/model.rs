@@ -3,8 +3,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use sori::decode::{BeamOptions, Phrases};
+use sori::decode::{BeamOptions, Fusion, Phrases};
 use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice};
+use sori::lm::{LanguageModel, LmOptions};
 use sori::model::{Package, Precision};
 use sori::{EndpointRules, Options, Recognizer, Search, Stream};
 
@@ -49,11 +50,32 @@ pub(super) struct SearchArgs {
     /// Alternatives of each utterance, with their scores, in JSON. Turns the beam on.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     nbest: Option<u16>,
+    /// Prefer what a language model expects: that in FILE, as `sori lm build` makes it, or the one
+    /// that the package brings along. Turns the beam on.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    lm: Option<Option<PathBuf>>,
+    /// How much the language model counts; 0.5, or what the package says of its own.
+    #[arg(long, value_name = "X", requires = "lm", value_parser = number::<0, 10>)]
+    lm_weight: Option<f32>,
+    /// Added for each word, against the language model's liking for few words; 1, or what the package
+    /// says.
+    #[arg(long, value_name = "X", requires = "lm", allow_negative_numbers = true, value_parser = number::<-100, 100>)]
+    word_bonus: Option<f32>,
+    /// Taken off for a word that the language model does not know; 10, or what the package says.
+    #[arg(long, value_name = "X", requires = "lm", hide_short_help = true, value_parser = number::<0, 100>)]
+    unknown_penalty: Option<f32>,
+    /// How much it counts that a sentence ends where the utterance does; 0.
+    #[arg(long, value_name = "X", requires = "lm", hide_short_help = true, value_parser = number::<0, 10>)]
+    sentence_end: Option<f32>,
 }
 
 impl SearchArgs {
     fn search(&self) -> Search {
-        if self.beam.is_none() && self.phrases.is_none() && self.nbest.is_none() {
+        if self.beam.is_none()
+            && self.phrases.is_none()
+            && self.nbest.is_none()
+            && self.lm.is_none()
+        {
             return Search::Greedy;
         }
         let default = BeamOptions::default();
@@ -63,6 +85,31 @@ impl SearchArgs {
             width: asked.max(nbest),
             ..default
         })
+    }
+
+    fn fusion(&self, package: &Package) -> anyhow::Result<Option<Fusion>> {
+        let Some(file) = &self.lm else {
+            return Ok(None);
+        };
+        let (model, suits) = match file {
+            Some(file) => (Arc::new(LanguageModel::open(file)?), LmOptions::default()),
+            None => {
+                let bundled = package
+                    .language_model()
+                    .map(|(model, suits)| (model.clone(), suits));
+                bundled.with_context(|| {
+                    let package = package.path().display();
+                    format!("{package}: this package has no language model; name one: --lm=FILE")
+                })?
+            }
+        };
+        let options = LmOptions {
+            weight: self.lm_weight.unwrap_or(suits.weight),
+            word_bonus: self.word_bonus.unwrap_or(suits.word_bonus),
+            unknown_penalty: self.unknown_penalty.unwrap_or(suits.unknown_penalty),
+            end_weight: self.sentence_end.unwrap_or(suits.end_weight),
+        };
+        Ok(Some(Fusion::new(model, options, package.tokens())))
     }
 }
 
@@ -90,10 +137,11 @@ impl EndpointArgs {
     }
 }
 
-/// A model, and the phrases that its streams expect.
+/// A model, and what leads its streams.
 pub(super) struct Opened {
     pub(super) recognizer: Recognizer,
     phrases: Option<Arc<Phrases>>,
+    fusion: Option<Arc<Fusion>>,
 }
 
 impl Opened {
@@ -101,6 +149,9 @@ impl Opened {
         let mut stream = self.recognizer.stream()?;
         if self.phrases.is_some() {
             stream.set_phrases(self.phrases.clone());
+        }
+        if self.fusion.is_some() {
+            stream.set_language_model(self.fusion.clone());
         }
         Ok(stream)
     }
@@ -134,6 +185,7 @@ impl ModelArgs {
             Some(path) => Some(Arc::new(Phrases::open(path, package.tokens())?)),
             None => None,
         };
+        let fusion = search.fusion(&package)?.map(Arc::new);
         let options = Options {
             engine,
             endpoint,
@@ -144,6 +196,7 @@ impl ModelArgs {
         Ok(Opened {
             recognizer: Recognizer::new(package, options)?,
             phrases,
+            fusion,
         })
     }
 }
@@ -152,5 +205,12 @@ fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 => Ok(seconds),
         _ => Err("expected a number of seconds above 0, or inf".to_owned()),
+    }
+}
+
+fn number<const LEAST: i16, const MOST: i16>(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(number) if (f32::from(LEAST)..=f32::from(MOST)).contains(&number) => Ok(number),
+        _ => Err(format!("expected a number from {LEAST} to {MOST}")),
     }
 }

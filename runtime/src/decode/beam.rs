@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Greedy, Hit, Phrases, phrases};
+use super::{Fusion, Greedy, Hit, Phrases, fusion, phrases};
 use crate::model::TokenId;
 
 /// How wide a [`Beam`] search looks.
@@ -33,8 +33,8 @@ const MAX_WIDTH: usize = 1 << 12;
 /// A hypothesis is a sequence of tokens; its probability is the sum over the alignments that
 /// collapse to it, kept in two parts by whether they end in a blank (Graves 2008, "Supervised sequence
 /// labelling with recurrent neural networks", section 7.5.3; Hannun et al. 2014, arXiv 1408.2873).
-/// What [`Phrases`] add counts when hypotheses are compared. Times are those of the most probable
-/// single alignment.
+/// What [`Phrases`] and a language model ([`Fusion`]) add counts when hypotheses are compared. Times
+/// are those of the most probable single alignment.
 ///
 /// Once warm a frame allocates nothing.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ pub struct Beam {
     options: BeamOptions,
     blank: TokenId,
     phrases: Option<Arc<Phrases>>,
+    fusion: Option<Arc<Fusion>>,
     frames: u64,
     /// Best first.
     beam: Vec<Hypothesis>,
@@ -68,9 +69,22 @@ struct Hypothesis {
     /// Alignments that end in a blank, and in `last`.
     blank: Track,
     token: Track,
-    phrase: phrases::State,
+    led: Led,
     /// Log-score by which hypotheses are compared.
     score: f32,
+}
+
+/// What leads a hypothesis besides the sound.
+#[derive(Debug, Clone, Copy, Default)]
+struct Led {
+    phrase: phrases::State,
+    words: fusion::State,
+}
+
+impl Led {
+    fn bonus(self) -> f32 {
+        self.phrase.bonus() + self.words.bonus()
+    }
 }
 
 /// Alignments of one hypothesis that end alike.
@@ -129,7 +143,7 @@ impl Hypothesis {
     }
 
     fn rank(mut self) -> Self {
-        self.score = self.probability() + self.phrase.bonus();
+        self.score = self.probability() + self.led.bonus();
         self
     }
 }
@@ -143,6 +157,7 @@ impl Beam {
             options: BeamOptions { width, ..options },
             blank,
             phrases: None,
+            fusion: None,
             frames: 0,
             beam: Vec::with_capacity(width),
             next: Vec::with_capacity(width * 16),
@@ -171,9 +186,20 @@ impl Beam {
     /// Boosts other phrases from here on. What the utterance so far earned stays with it.
     pub fn set_phrases(&mut self, phrases: Option<Arc<Phrases>>) {
         for hypothesis in &mut self.beam {
-            hypothesis.phrase = hypothesis.phrase.settled();
+            hypothesis.led.phrase = hypothesis.led.phrase.settled();
         }
         self.phrases = phrases;
+    }
+
+    /// Asks another language model from here on. What the utterance so far earned stays with it, but
+    /// its words are not known to the new model.
+    pub fn set_language_model(&mut self, fusion: Option<Arc<Fusion>>) {
+        for hypothesis in &mut self.beam {
+            if let Some(fusion) = &fusion {
+                hypothesis.led.words = fusion.begin_after(hypothesis.led.words);
+            }
+        }
+        self.fusion = fusion;
     }
 
     /// Hears log-probabilities, row-major `(frames, blank + 1)`. Returns whether the best hypothesis
@@ -189,16 +215,21 @@ impl Beam {
     }
 
     /// Puts first what is best once the utterance is over: phrases that are only begun lose what
-    /// they were lent. Call it before the last tokens of an utterance are taken.
+    /// they were lent, the language model hears the last word. Call it once, before the last tokens
+    /// of an utterance are taken.
     pub fn finish(&mut self) {
-        if let Some(phrases) = &self.phrases {
-            for hypothesis in &mut self.beam {
-                hypothesis.phrase = phrases.finish(hypothesis.phrase);
-                *hypothesis = hypothesis.rank();
+        for hypothesis in &mut self.beam {
+            let led = &mut hypothesis.led;
+            if let Some(phrases) = &self.phrases {
+                led.phrase = phrases.finish(led.phrase);
             }
-            sort(&mut self.beam);
-            self.spell();
+            if let Some(fusion) = &self.fusion {
+                led.words = fusion.finish(led.words);
+            }
+            *hypothesis = hypothesis.rank();
         }
+        sort(&mut self.beam);
+        self.spell();
     }
 
     /// The tokens of the best hypothesis since the last [`take`](Self::take), in order of time.
@@ -242,7 +273,7 @@ impl Beam {
         self.frames
     }
 
-    /// Forgets everything but the phrases, the clock included.
+    /// Forgets everything but the phrases and the language model, the clock included.
     pub fn reset(&mut self) {
         self.frames = 0;
         self.hits.clear();
@@ -256,7 +287,7 @@ impl Beam {
                 ..Track::IMPOSSIBLE
             },
             token: Track::IMPOSSIBLE,
-            phrase: phrases::State::default(),
+            led: self.unled(),
             score: 0.0,
         });
     }
@@ -276,9 +307,21 @@ impl Beam {
             last: best.last,
             blank: without(best.blank, whole),
             token: without(best.token, whole),
-            phrase: phrases::State::default(),
+            led: self.unled(),
             score: 0.0,
         });
+    }
+
+    /// At the start of an utterance.
+    fn unled(&self) -> Led {
+        Led {
+            words: self
+                .fusion
+                .as_ref()
+                .map(|fusion| fusion.begin())
+                .unwrap_or_default(),
+            ..Led::default()
+        }
     }
 
     fn begin(&mut self, hypothesis: Hypothesis) {
@@ -328,25 +371,42 @@ impl Beam {
     fn extend(&mut self, index: usize, row: &[f32]) {
         let hypothesis = self.beam[index];
         let any = hypothesis.any();
+        let mut ended = None;
         for position in 0..self.tried.len() {
             let token = self.tried[position];
-            let phrase = match &self.phrases {
-                Some(phrases) => phrases.advance(hypothesis.phrase, token),
-                None => hypothesis.phrase,
-            };
-            self.add(&hypothesis, any, token, phrase, row[token]);
+            let led = self.lead(hypothesis.led, &mut ended, token);
+            self.add(&hypothesis, any, token, led, row[token]);
         }
         // What a phrase goes on with may be far less probable.
         let Some(phrases) = self.phrases.clone() else {
             return;
         };
         let floor = self.options.token_floor;
-        for (token, earns) in phrases.continuations(hypothesis.phrase) {
+        for (token, earns) in phrases.continuations(hypothesis.led.phrase) {
             let log_prob = row[token];
             if log_prob <= floor && log_prob + earns > floor {
-                let phrase = phrases.advance(hypothesis.phrase, token);
-                self.add(&hypothesis, any, token, phrase, log_prob);
+                let led = self.lead(hypothesis.led, &mut ended, token);
+                self.add(&hypothesis, any, token, led, log_prob);
             }
+        }
+    }
+
+    /// What leads a hypothesis once it says one more token. `ended` keeps what is the same for all
+    /// tokens that begin a word: that the one before is over.
+    fn lead(&self, led: Led, ended: &mut Option<fusion::State>, token: TokenId) -> Led {
+        let Led { phrase, words } = led;
+        let advance = |phrases: &Arc<Phrases>| phrases.advance(phrase, token);
+        let spell = |fusion: &Arc<Fusion>| {
+            let words = if fusion.starts_word(token) {
+                *ended.get_or_insert_with(|| fusion.end_word(words))
+            } else {
+                words
+            };
+            fusion.spell(words, token)
+        };
+        Led {
+            phrase: self.phrases.as_ref().map_or(phrase, advance),
+            words: self.fusion.as_ref().map_or(words, spell),
         }
     }
 
@@ -355,7 +415,7 @@ impl Beam {
         hypothesis: &Hypothesis,
         any: Track,
         token: TokenId,
-        phrase: phrases::State,
+        led: Led,
         log_prob: f32,
     ) {
         // After the same token only a blank between makes another.
@@ -386,7 +446,7 @@ impl Beam {
                 last: token as u32,
                 blank: Track::IMPOSSIBLE,
                 token: said,
-                phrase,
+                led,
                 score: 0.0,
             }),
         }

@@ -1,14 +1,16 @@
 //! Log-probabilities to a hypothesis: which tokens were said, and when.
 //!
 //! [`Greedy`] takes the best token of every frame. [`Beam`] keeps several hypotheses and can be led:
-//! by [`Phrases`] that are expected. Both give [`Hit`]s, of which words and utterances are made
-//! alike.
+//! by [`Phrases`] that are expected, and by a language model through [`Fusion`]. Both give [`Hit`]s, of
+//! which words and utterances are made alike.
 
 mod beam;
+mod fusion;
 mod greedy;
 mod phrases;
 
 pub use beam::{Beam, BeamOptions};
+pub use fusion::Fusion;
 pub use greedy::Greedy;
 pub use phrases::{PhraseError, Phrases};
 
@@ -76,14 +78,29 @@ impl Decoder {
 
     /// Boosts other phrases, of which there are none in a search that is greedy.
     pub(crate) fn set_phrases(&mut self, phrases: Option<Arc<Phrases>>) {
-        match self {
-            Self::Beam(beam) => beam.set_phrases(phrases),
-            Self::Greedy(_) if phrases.is_none() => {}
-            Self::Greedy(greedy) => {
-                let mut beam = Beam::after(greedy, BeamOptions::default());
-                beam.set_phrases(phrases);
-                *self = Self::Beam(Box::new(beam));
-            }
+        if phrases.is_some() {
+            self.widen();
+        }
+        if let Self::Beam(beam) = self {
+            beam.set_phrases(phrases);
+        }
+    }
+
+    /// Asks another language model, or none.
+    pub(crate) fn set_language_model(&mut self, fusion: Option<Arc<Fusion>>) {
+        if fusion.is_some() {
+            self.widen();
+        }
+        if let Self::Beam(beam) = self {
+            beam.set_language_model(fusion);
+        }
+    }
+
+    /// Turns a greedy search to a beam of default width.
+    fn widen(&mut self) {
+        if let Self::Greedy(greedy) = self {
+            let beam = Beam::after(greedy, BeamOptions::default());
+            *self = Self::Beam(Box::new(beam));
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::PackageError;
+use crate::lm::LmOptions;
 
 /// The contents of `config.json`.
 ///
@@ -18,6 +19,7 @@ use super::PackageError;
 ///   "streaming": {"chunk_ms": 320, "left_context_ms": 2560},
 ///   "tokens":    {"file": "tokens.txt", "count": 129, "blank_id": 128},
 ///   "graphs":    {"fp32": {"file": "model.onnx"}, "int8": {"file": "model.int8.onnx"}},
+///   "language_model": {"file": "lm-en.lm", "weight": 0.5, "word_bonus": 1.0, "unknown_penalty": 10.0},
 ///   "training":  {"recipe": "…", "data": "…", "commit": "…"},
 ///   "measured":  [{"set": "test-clean", "wer": 9.1, "chunk_ms": 320, "precision": "int8"}]
 /// }
@@ -49,6 +51,9 @@ pub struct Config {
     pub tokens: TokenFacts,
     /// The graphs in the package.
     pub graphs: Graphs,
+    /// A language model in the package, for whoever asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language_model: Option<BundledLm>,
     /// Where the weights come from; free form, for people.
     #[serde(default)]
     pub training: BTreeMap<String, serde_json::Value>,
@@ -123,6 +128,37 @@ pub struct Graphs {
 pub struct GraphFile {
     /// File name in the package.
     pub file: String,
+}
+
+/// A language model and what suits it with this model; where a number is absent, that of
+/// [`LmOptions::default`] holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BundledLm {
+    /// File name in the package.
+    pub file: String,
+    /// [`LmOptions::weight`], 0 to 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f32>,
+    /// [`LmOptions::word_bonus`], -100 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word_bonus: Option<f32>,
+    /// [`LmOptions::unknown_penalty`], 0 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_penalty: Option<f32>,
+}
+
+impl BundledLm {
+    /// With the defaults for what is absent.
+    #[must_use]
+    pub fn options(&self) -> LmOptions {
+        let default = LmOptions::default();
+        LmOptions {
+            weight: self.weight.unwrap_or(default.weight),
+            word_bonus: self.word_bonus.unwrap_or(default.word_bonus),
+            unknown_penalty: self.unknown_penalty.unwrap_or(default.unknown_penalty),
+            ..default
+        }
+    }
 }
 
 /// A word error rate that somebody measured.
@@ -306,6 +342,29 @@ impl Config {
         ] {
             if let Some(graph) = graph {
                 check_file_name(&graph.file, field, path)?;
+            }
+        }
+
+        if let Some(lm) = &self.language_model {
+            check_file_name(&lm.file, "language_model.file", path)?;
+            for (field, value, least, most) in [
+                ("language_model.weight", lm.weight, 0.0, 10.0),
+                ("language_model.word_bonus", lm.word_bonus, -100.0, 100.0),
+                (
+                    "language_model.unknown_penalty",
+                    lm.unknown_penalty,
+                    0.0,
+                    100.0,
+                ),
+            ] {
+                if let Some(value) = value {
+                    check(
+                        (least..=most).contains(&value),
+                        field,
+                        format!("{least} to {most}"),
+                        value.to_string(),
+                    )?;
+                }
             }
         }
         Ok(())

@@ -1,6 +1,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::lm::LmError;
+
 /// Why a model package cannot be used.
 ///
 /// Packages come from anywhere, so every variant is written for somebody who did not make the
@@ -99,6 +101,9 @@ pub enum PackageError {
         /// What the decoder said.
         reason: String,
     },
+    /// The language model in the package cannot be used.
+    #[error(transparent)]
+    LanguageModel(LmError),
     /// The package has no graph of the precision that was asked for.
     #[error(
         "{path}: no {asked} graph in this package (it has {available}); choose another precision"

@@ -1,13 +1,13 @@
 //! A model package: a directory (or three pieces of memory) that holds one streaming recogniser.
 //!
 //! ```text
-//! model.onnx  model.int8.onnx  tokens.txt  config.json  README.md
+//! model.onnx  model.int8.onnx  tokens.txt  config.json  README.md  (lm.lm)
 //! ```
 //!
 //! [`Package`] reads and validates all of it before any engine sees it: `config.json` field by
 //! field, `tokens.txt` line by line, and the inputs, outputs and metadata of the ONNX graph against
-//! both. Whatever is wrong is a [`PackageError`] that names the file, the field, what was expected
-//! and what was found.
+//! both; a language model, if `config.json` names one. Whatever is wrong is a [`PackageError`] that
+//! names the file, the field, what was expected and what was found.
 
 mod config;
 mod error;
@@ -16,7 +16,7 @@ mod package;
 mod tokens;
 
 pub use config::{
-    Config, Features, Geometry, GraphFile, Graphs, Measurement, Streaming, TokenFacts,
+    BundledLm, Config, Features, Geometry, GraphFile, Graphs, Measurement, Streaming, TokenFacts,
 };
 pub use error::PackageError;
 pub use graph::{CONTRACT_INPUTS, CONTRACT_OUTPUTS};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::graph::{self, Signature};
 use super::{Config, PackageError, Tokens};
+use crate::lm::{LanguageModel, LmError, LmOptions};
 
 /// Arithmetic of a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,6 +57,7 @@ pub struct Package {
     tokens: Tokens,
     fp32: Option<Graph>,
     int8: Option<Graph>,
+    language_model: Option<Arc<LanguageModel>>,
 }
 
 /// One validated graph of a package.
@@ -118,18 +120,24 @@ impl Package {
             }))
         };
         let (fp32, int8) = (graph(&config.graphs.fp32)?, graph(&config.graphs.int8)?);
+        let language_model = match &config.language_model {
+            Some(lm) => Some(open_language_model(&directory.join(&lm.file))?),
+            None => None,
+        };
         Ok(Self {
             path: directory.to_owned(),
             config,
             tokens,
             fp32,
             int8,
+            language_model,
         })
     }
 
     /// Builds a package from memory, for callers whose model is not on a file system (an app's
     /// assets, an embedded image). `graph` is used for the precision given with it, and the
-    /// package then has that one only.
+    /// package then has that one only. A language model is not looked for:
+    /// [`LanguageModel::from_bytes`] reads it.
     ///
     /// # Errors
     /// A [`PackageError`] whose path is a file name of the package.
@@ -161,6 +169,7 @@ impl Package {
             tokens,
             fp32,
             int8,
+            language_model: None,
         })
     }
 
@@ -180,6 +189,13 @@ impl Package {
     #[must_use]
     pub fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    /// The language model that the package brings along, and what suits it.
+    #[must_use]
+    pub fn language_model(&self) -> Option<(&Arc<LanguageModel>, LmOptions)> {
+        let facts = self.config.language_model.as_ref()?;
+        Some((self.language_model.as_ref()?, facts.options()))
     }
 
     /// The precisions there is a graph for.
@@ -218,6 +234,16 @@ impl Package {
             Precision::Fp32 => &self.fp32,
             Precision::Int8 => &self.int8,
         }
+    }
+}
+
+fn open_language_model(path: &Path) -> Result<Arc<LanguageModel>, PackageError> {
+    match LanguageModel::open(path) {
+        Ok(model) => Ok(Arc::new(model)),
+        Err(LmError::Read { path, source }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(PackageError::MissingFile { path })
+        }
+        Err(error) => Err(PackageError::LanguageModel(error)),
     }
 }
 
