@@ -426,8 +426,8 @@ impl Stream {
         let whole = count == hits.len();
         let segment = segment(&hits[..count], tokens, self.clock, self.time());
         if let Some(mut segment) = segment {
-            if whole {
-                let wanted = self.shared.options.alternatives;
+            let wanted = self.shared.options.alternatives;
+            if whole && wanted > 0 {
                 segment.alternatives = alternatives(&self.decoder, wanted, tokens);
             }
             self.events.push_back(Event::Final(segment));

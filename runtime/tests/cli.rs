@@ -347,14 +347,7 @@ fn standard_input_is_a_file_or_bare_samples() {
     let hear = |arguments: &[&str], bytes: &[u8]| {
         let mut command = sori(&["transcribe", "--model", TONE, "-"]);
         command.args(arguments).current_dir(directory.path());
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(bytes).unwrap();
-        child.wait_with_output().unwrap()
+        with_stdin(&mut command, bytes)
     };
     assert_eq!(
         stdout(&hear(&[], &fs::read(&path).unwrap())),

@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use safetensors::SafeTensors;
-use sori_train::data::{Tokenizer, TokenizerKind, manifest};
 use sori_train::model::whisper::{self, CtcHead, CtcHeadConfig, Whisper};
 use sori_train::model::{CheckpointError, Pass, Teacher, TeacherError};
-use support::{golden, largest_difference, random, write_tones};
+use support::{golden, largest_difference, random, write_speech};
 use tch::{Device, Kind, nn};
 
 /// Short enough for the golden encoder, which hears 1.2 s.
@@ -145,15 +144,7 @@ impl Workshop {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        let mut lines = Vec::new();
-        for text in TEXTS {
-            let name = format!("{text}.wav");
-            let seconds = write_tones(&path.join(&name), text);
-            manifest::write_line(&mut lines, &name, seconds, text, None).unwrap();
-        }
-        fs::write(path.join("speech.jsonl"), lines).unwrap();
-        let tokenizer = Tokenizer::train(TEXTS, TokenizerKind::Bpe, 28).unwrap();
-        tokenizer.save(&path.join("tokenizer")).unwrap();
+        write_speech(path, &TEXTS);
         let shared = r#"
             ema_decay = 0.9
             [data]

@@ -14,23 +14,11 @@ use std::time::Duration;
 
 use safetensors::SafeTensors;
 use sori_train::config::{self, Recipe};
-use sori_train::data::{Tokenizer, TokenizerKind, manifest};
+use sori_train::data::{Tokenizer, TokenizerKind};
 use sori_train::model;
 use sori_train::trainer::{Options, Outcome, Provenance, TrainError, train};
-use support::write_tones;
+use support::{TEXTS, write_speech};
 use tch::Device;
-
-/// What is said: every letter is a tone of its own.
-const TEXTS: [&str; 8] = [
-    "a cab",
-    "bad face",
-    "a deaf cafe",
-    "fed",
-    "cede a bead",
-    "dab",
-    "ebb",
-    "face a cad",
-];
 
 /// A folder with speech, a tokenizer and a recipe. Torch's random numbers belong to the whole
 /// process, so that one test trains at a time.
@@ -47,15 +35,7 @@ impl Workshop {
         tch::set_num_threads(1);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        let mut lines = Vec::new();
-        for (index, text) in TEXTS.iter().enumerate() {
-            let name = format!("{index}.wav");
-            let seconds = write_tones(&path.join(&name), text);
-            manifest::write_line(&mut lines, &name, seconds, text, None).unwrap();
-        }
-        fs::write(path.join("speech.jsonl"), lines).unwrap();
-        let tokenizer = Tokenizer::train(TEXTS, TokenizerKind::Bpe, 28).unwrap();
-        tokenizer.save(&path.join("tokenizer")).unwrap();
+        write_speech(path, &TEXTS);
         Self {
             folder,
             _alone: alone,

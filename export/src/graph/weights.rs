@@ -47,14 +47,7 @@ impl Weights {
         inputs: i64,
         outputs: i64,
     ) -> Result<Affine, GraphError> {
-        Ok(Affine {
-            weight: self
-                .get(&format!("{path}.weight"), &[outputs, inputs])?
-                .tr(),
-            bias: self
-                .get(&format!("{path}.bias"), &[outputs])?
-                .shallow_clone(),
-        })
+        self.map(path, &[outputs, inputs])
     }
 
     /// A convolution with a kernel of one frame, (out, in, 1) in the checkpoint.
@@ -64,14 +57,16 @@ impl Weights {
         inputs: i64,
         outputs: i64,
     ) -> Result<Affine, GraphError> {
+        self.map(path, &[outputs, inputs, 1])
+    }
+
+    /// Weights (out, ...) of `shape` and a bias for each output, as (in, out) and (out).
+    fn map(&self, path: &str, shape: &[i64]) -> Result<Affine, GraphError> {
+        let weight = self.get(&format!("{path}.weight"), shape)?;
+        let bias = self.get(&format!("{path}.bias"), &shape[..1])?;
         Ok(Affine {
-            weight: self
-                .get(&format!("{path}.weight"), &[outputs, inputs, 1])?
-                .squeeze_dim(2)
-                .tr(),
-            bias: self
-                .get(&format!("{path}.bias"), &[outputs])?
-                .shallow_clone(),
+            weight: weight.flatten(1, -1).tr(),
+            bias: bias.shallow_clone(),
         })
     }
 

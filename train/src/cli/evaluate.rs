@@ -1,13 +1,12 @@
 //! `sori-train evaluate`: error rates of a trained model.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use safetensors::SafeTensors;
 use serde::Serialize;
 use sori_train::config::{Chunk, Contexts};
 use sori_train::data::Tokenizer;
@@ -108,12 +107,11 @@ struct Misheard<'a> {
 pub(crate) fn run(arguments: &Evaluate) -> anyhow::Result<()> {
     let device = arguments.device.open()?;
     let model = Evaluated::open(&arguments.model, device)?;
-    let provenance = match &model {
-        Evaluated::Model { path, .. } => provenance(path)?,
-        Evaluated::Teacher { described_in, .. } => match described_in {
-            Some(path) => provenance(path)?,
-            None => None,
-        },
+    let provenance = match model.described_in() {
+        Some(path) => {
+            Provenance::read(path).with_context(|| format!("cannot read {}", path.display()))?
+        }
+        None => None,
     };
     let pieces = match (&arguments.tokens, model.tokens(), &provenance) {
         (Some(folder), _, _) => Tokenizer::load(folder)?.pieces().to_vec(),
@@ -231,6 +229,14 @@ impl Evaluated {
         }
     }
 
+    /// The file whose header says what was trained, if there is one.
+    fn described_in(&self) -> Option<&Path> {
+        match self {
+            Self::Model { path, .. } => Some(path),
+            Self::Teacher { described_in, .. } => described_in.as_deref(),
+        }
+    }
+
     fn is_causal(&self) -> bool {
         matches!(self, Self::Model { model, .. } if model.config().causal)
     }
@@ -266,22 +272,6 @@ fn trained_contexts(causal: bool, provenance: Option<&Provenance>) -> Contexts {
             ..Contexts::default()
         },
     }
-}
-
-/// What a checkpoint says about its training.
-fn provenance(path: &Path) -> anyhow::Result<Option<Provenance>> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let (_, header) = SafeTensors::read_metadata(&bytes)?;
-    let Some(json) = header
-        .metadata()
-        .as_ref()
-        .and_then(|header| header.get("provenance"))
-    else {
-        return Ok(None);
-    };
-    let provenance = serde_json::from_str(json)
-        .with_context(|| format!("{}: \"provenance\" in the header", path.display()))?;
-    Ok(Some(provenance))
 }
 
 /// The file of `--errors`.

@@ -50,7 +50,7 @@ impl Provenance {
     /// elsewhere do.
     ///
     /// # Errors
-    /// If the file cannot be read.
+    /// If the file cannot be read, or what it says cannot be understood.
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
         #[derive(Deserialize)]
         struct Header {
@@ -66,7 +66,11 @@ impl Provenance {
         file.take(length).read_to_end(&mut json)?;
         let header = serde_json::from_slice::<Header>(&json).ok();
         let entry = header.and_then(|mut header| header.entries.remove(PROVENANCE));
-        Ok(entry.and_then(|entry| serde_json::from_str(&entry).ok()))
+        let said = entry.map(|entry| serde_json::from_str(&entry)).transpose();
+        said.map_err(|error| {
+            let reason = format!("\"{PROVENANCE}\" in the header: {error}");
+            io::Error::new(io::ErrorKind::InvalidData, reason)
+        })
     }
 
     pub(super) fn of(recipe: &Recipe, state: &State, tokenizer: &Tokenizer) -> Self {

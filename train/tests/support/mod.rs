@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
+use sori_train::data::{Tokenizer, TokenizerKind, manifest};
 use sori_train::model::{Conformer, ConformerConfig, ConvolutionNorm};
 use tch::{Device, Kind, Tensor, nn};
 
@@ -147,4 +148,34 @@ pub fn write_tones(path: &Path, text: &str) -> f64 {
     }
     file.finalize().unwrap();
     f64::from(samples) / 16_000.0
+}
+
+/// What is said in tones: every letter is one of its own.
+pub const TEXTS: [&str; 8] = [
+    "a cab",
+    "bad face",
+    "a deaf cafe",
+    "fed",
+    "cede a bead",
+    "dab",
+    "ebb",
+    "face a cad",
+];
+
+/// Writes texts in tones, a manifest `speech.jsonl` of them and a tokenizer into a folder.
+pub fn write_speech(folder: &Path, texts: &[&str]) {
+    write_manifest(folder, "speech.jsonl", texts);
+    let tokenizer = Tokenizer::train(texts.iter().copied(), TokenizerKind::Bpe, 28).unwrap();
+    tokenizer.save(&folder.join("tokenizer")).unwrap();
+}
+
+/// Writes texts in tones and a manifest of them, which lies beside them.
+pub fn write_manifest(folder: &Path, name: &str, texts: &[&str]) {
+    let mut lines = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        let file = format!("{index}.wav");
+        let seconds = write_tones(&folder.join(&file), text);
+        manifest::write_line(&mut lines, &file, seconds, text, None).unwrap();
+    }
+    std::fs::write(folder.join(name), lines).unwrap();
 }
