@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::audio::{Resampler, i16_to_f32};
-use crate::decode::{Beam, BeamOptions, Decoder, Fusion, Greedy, Phrases};
+use crate::decode::{Beam, BeamOptions, Decoder, Fusion, Grammar, Greedy, Phrases};
 use crate::engine::{self, Engine, EngineOptions, Session};
 use crate::error::Error;
 use crate::features::LogMel;
@@ -309,6 +309,18 @@ impl Stream {
         }
     }
 
+    /// Ends the utterance here and now, then hears sentences of another grammar only, or anything
+    /// again. It has to be made with this model's tokens ([`Package::tokens`]). Every utterance is a
+    /// sentence, or none ([`Segment::out_of_grammar`]); phrases and a language model choose among
+    /// sentences. A stream that searches greedily turns to a beam of default width.
+    pub fn set_grammar(&mut self, grammar: Option<Arc<Grammar>>) -> Events<'_> {
+        self.end_utterance();
+        self.decoder.set_grammar(grammar);
+        Events {
+            events: &mut self.events,
+        }
+    }
+
     /// Seconds of audio heard so far.
     #[must_use]
     pub fn time(&self) -> f64 {
@@ -361,7 +373,7 @@ impl Stream {
 
     /// Says what a chunk brought: an endpoint, or a partial when there are new tokens.
     fn speak(&mut self, news: bool) {
-        let hits = self.decoder.hits();
+        let hits = self.decoder.heard();
         let now = self.decoder.frames();
         let last = hits.last().map_or(self.utterance, |hit| hit.end);
         let heard = Silence {
@@ -389,10 +401,11 @@ impl Stream {
         let hits = self.decoder.hits();
         let boundary = word_starts(hits, self.shared.package.tokens())
             .next_back()
+            .filter(|_| self.decoder.has_parts())
             .unwrap_or(0);
         let (count, end) = if boundary > 0 {
             (boundary, hits[boundary].frame)
-        } else if heard.utterance >= 2.0 * self.rules.longest {
+        } else if !self.decoder.has_parts() || heard.utterance >= 2.0 * self.rules.longest {
             (usize::MAX, self.decoder.frames())
         } else {
             return self.partial(news);
@@ -420,6 +433,11 @@ impl Stream {
         let tokens = self.shared.package.tokens();
         if count == usize::MAX {
             self.decoder.finish();
+        }
+        if let Some(hits) = self.decoder.unmatched() {
+            let segment = segment(hits, tokens, self.clock, self.time());
+            let unmatched = segment.map(Segment::into_unmatched).map(Event::Final);
+            self.events.extend(unmatched);
         }
         let hits = self.decoder.hits();
         let count = count.min(hits.len());

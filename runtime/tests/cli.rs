@@ -153,6 +153,38 @@ const ARPA: &str = "\\data\\\nngram 1=4\nngram 2=1\n\n\
     \\1-grams:\n-1.5\t</s>\n-99\t<s>\t-0.5\n-1\tone\t-0.25\n-2\tgoing\n\n\
     \\2-grams:\n-0.5\t<s> one\n\n\\end\\\n";
 
+#[test]
+fn a_grammar_is_kept_to() {
+    let (folder, _) = talk();
+    let write = |grammar| fs::write(folder.path().join("commands"), grammar).unwrap();
+    write("one going\none\nthree\n");
+    let command = ["--grammar", "commands", "talk.wav"];
+    let output = transcribe(&command, folder.path());
+    assert_eq!(
+        stdout(&output),
+        "one going\n[out of grammar]\n",
+        "{}",
+        stderr(&output)
+    );
+    let json = transcribe(
+        &[&["--format", "json"], &command[..]].concat(),
+        folder.path(),
+    );
+    let json: Value = serde_json::from_str(&stdout(&json)).unwrap();
+    assert_eq!(json["text"], "one going");
+    assert!(json["segments"][0].get("out_of_grammar").is_none());
+    assert_eq!(json["segments"][1]["out_of_grammar"], true);
+    assert_eq!(json["segments"][1]["text"], "");
+
+    write("#JSGF V1.0;\npublic <number> = one | zwei;\n");
+    let refused = transcribe(&command, folder.path());
+    assert_eq!(
+        stderr(&refused),
+        "sori: commands:2: the model's tokens have no 'z', so it cannot say \"zwei\"\n"
+    );
+    assert_eq!(refused.status.code(), Some(1));
+}
+
 /// A directory with `talk.wav`, and `model.lm` made of [`ARPA`].
 fn talk_and_model() -> tempfile::TempDir {
     let (directory, _) = talk();

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use sori::decode::{BeamOptions, Fusion, Phrases};
+use sori::decode::{BeamOptions, Fusion, Grammar, Phrases};
 use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice};
 use sori::lm::{LanguageModel, LmOptions};
 use sori::model::{Package, Precision};
@@ -47,6 +47,14 @@ pub(super) struct SearchArgs {
     /// Turns the beam on.
     #[arg(long, value_name = "FILE")]
     phrases: Option<PathBuf>,
+    /// Hear nothing but the sentences in FILE, one per line or a grammar in JSGF; other speech is shown
+    /// as `[out of grammar]`. Turns the beam on.
+    #[arg(long, value_name = "FILE")]
+    grammar: Option<PathBuf>,
+    /// How much less probable than what is heard freely a sentence of the grammar may be, for each of
+    /// its letters; inf takes the nearest that was said to its end, however far.
+    #[arg(long, value_name = "X", requires = "grammar", default_value_t = Grammar::TOLERANCE, value_parser = tolerance)]
+    grammar_tolerance: f32,
     /// Alternatives of each utterance, with their scores, in JSON. Turns the beam on.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     nbest: Option<u16>,
@@ -73,6 +81,7 @@ impl SearchArgs {
     fn search(&self) -> Search {
         if self.beam.is_none()
             && self.phrases.is_none()
+            && self.grammar.is_none()
             && self.nbest.is_none()
             && self.lm.is_none()
         {
@@ -142,6 +151,7 @@ pub(super) struct Opened {
     pub(super) recognizer: Recognizer,
     phrases: Option<Arc<Phrases>>,
     fusion: Option<Arc<Fusion>>,
+    grammar: Option<Arc<Grammar>>,
 }
 
 impl Opened {
@@ -152,6 +162,9 @@ impl Opened {
         }
         if self.fusion.is_some() {
             stream.set_language_model(self.fusion.clone());
+        }
+        if self.grammar.is_some() {
+            stream.set_grammar(self.grammar.clone());
         }
         Ok(stream)
     }
@@ -185,6 +198,13 @@ impl ModelArgs {
             Some(path) => Some(Arc::new(Phrases::open(path, package.tokens())?)),
             None => None,
         };
+        let grammar = match &search.grammar {
+            Some(path) => {
+                let grammar = Grammar::open(path, package.tokens())?;
+                Some(Arc::new(grammar.with_tolerance(search.grammar_tolerance)))
+            }
+            None => None,
+        };
         let fusion = search.fusion(&package)?.map(Arc::new);
         let options = Options {
             engine,
@@ -197,6 +217,7 @@ impl ModelArgs {
             recognizer: Recognizer::new(package, options)?,
             phrases,
             fusion,
+            grammar,
         })
     }
 }
@@ -205,6 +226,13 @@ fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 => Ok(seconds),
         _ => Err("expected a number of seconds above 0, or inf".to_owned()),
+    }
+}
+
+fn tolerance(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(tolerance) if tolerance >= 0.0 => Ok(tolerance),
+        _ => Err("expected a number from 0 on, or inf".to_owned()),
     }
 }
 

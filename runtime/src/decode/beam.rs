@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Fusion, Greedy, Hit, Phrases, fusion, phrases};
+use super::{Fusion, Grammar, Greedy, Hit, Phrases, fusion, grammar, phrases};
 use crate::model::TokenId;
 
 /// How wide a [`Beam`] search looks.
@@ -43,6 +43,7 @@ pub struct Beam {
     blank: TokenId,
     phrases: Option<Arc<Phrases>>,
     fusion: Option<Arc<Fusion>>,
+    grammar: Option<Arc<Grammar>>,
     frames: u64,
     /// Best first.
     beam: Vec<Hypothesis>,
@@ -79,6 +80,7 @@ struct Hypothesis {
 struct Led {
     phrase: phrases::State,
     words: fusion::State,
+    sentence: grammar::State,
 }
 
 impl Led {
@@ -158,6 +160,7 @@ impl Beam {
             blank,
             phrases: None,
             fusion: None,
+            grammar: None,
             frames: 0,
             beam: Vec::with_capacity(width),
             next: Vec::with_capacity(width * 16),
@@ -202,6 +205,14 @@ impl Beam {
         self.fusion = fusion;
     }
 
+    /// Keeps to a grammar from here on, or to none. All tokens were taken.
+    pub(super) fn set_grammar(&mut self, grammar: Option<Arc<Grammar>>) {
+        self.grammar = grammar;
+        for hypothesis in &mut self.beam {
+            hypothesis.led.sentence = grammar::State::default();
+        }
+    }
+
     /// Hears log-probabilities, row-major `(frames, blank + 1)`. Returns whether the best hypothesis
     /// is another than before.
     pub fn accept(&mut self, log_probs: &[f32]) -> bool {
@@ -226,7 +237,13 @@ impl Beam {
             if let Some(fusion) = &self.fusion {
                 led.words = fusion.finish(led.words);
             }
+            let sentence = led.sentence;
             *hypothesis = hypothesis.rank();
+            if let Some(grammar) = &self.grammar
+                && !grammar.may_end(sentence)
+            {
+                hypothesis.score = f32::NEG_INFINITY;
+            }
         }
         sort(&mut self.beam);
         self.spell();
@@ -242,7 +259,8 @@ impl Beam {
     /// is called with the tokens of each.
     pub fn alternatives(&self, count: usize, mut spell: impl FnMut(&[Hit], f32)) {
         let mut hits = Vec::new();
-        for hypothesis in self.beam.iter().take(count) {
+        let possible = |hypothesis: &&Hypothesis| hypothesis.score > f32::NEG_INFINITY;
+        for hypothesis in self.beam.iter().filter(possible).take(count) {
             self.history.hits(hypothesis.any(), self.taken, &mut hits);
             spell(&hits, hypothesis.score);
         }
@@ -271,6 +289,29 @@ impl Beam {
     #[must_use]
     pub fn frames(&self) -> u64 {
         self.frames
+    }
+
+    /// Outputs of the model.
+    pub(super) fn outputs(&self) -> usize {
+        self.blank + 1
+    }
+
+    /// The blank's id, and the last token if it may be said on.
+    pub(super) fn last(&self) -> (TokenId, TokenId) {
+        let best = &self.beam[0];
+        let goes_on = best.token.sum > best.blank.sum;
+        let last = (best.last as TokenId).min(self.blank);
+        (self.blank, if goes_on { last } else { self.blank })
+    }
+
+    /// Log-probability of the best alignment of the best hypothesis since the last tokens were all
+    /// taken; negative infinity if no hypothesis can be the whole utterance.
+    pub(super) fn best_path(&self) -> f32 {
+        let best = &self.beam[0];
+        if best.score == f32::NEG_INFINITY {
+            return best.score;
+        }
+        best.any().best
     }
 
     /// Forgets everything but the phrases and the language model, the clock included.
@@ -333,7 +374,11 @@ impl Beam {
 
     /// One frame.
     fn step(&mut self, row: &[f32]) {
-        let floor = self.options.token_floor;
+        // A grammar leaves few tokens, none of which may be missed.
+        let floor = match self.grammar {
+            Some(_) => f32::NEG_INFINITY,
+            None => self.options.token_floor,
+        };
         self.tried.clear();
         let above = |&(token, &log_prob): &(usize, &f32)| token != self.blank && log_prob > floor;
         let tried = row.iter().enumerate().filter(above).map(|(token, _)| token);
@@ -374,8 +419,9 @@ impl Beam {
         let mut ended = None;
         for position in 0..self.tried.len() {
             let token = self.tried[position];
-            let led = self.lead(hypothesis.led, &mut ended, token);
-            self.add(&hypothesis, any, token, led, row[token]);
+            if let Some(led) = self.lead(hypothesis.led, &mut ended, token) {
+                self.add(&hypothesis, any, token, led, row[token]);
+            }
         }
         // What a phrase goes on with may be far less probable.
         let Some(phrases) = self.phrases.clone() else {
@@ -384,17 +430,27 @@ impl Beam {
         let floor = self.options.token_floor;
         for (token, earns) in phrases.continuations(hypothesis.led.phrase) {
             let log_prob = row[token];
-            if log_prob <= floor && log_prob + earns > floor {
-                let led = self.lead(hypothesis.led, &mut ended, token);
+            if log_prob <= floor
+                && log_prob + earns > floor
+                && let Some(led) = self.lead(hypothesis.led, &mut ended, token)
+            {
                 self.add(&hypothesis, any, token, led, log_prob);
             }
         }
     }
 
-    /// What leads a hypothesis once it says one more token. `ended` keeps what is the same for all
+    /// What leads a hypothesis once it says one more token, if it may be said. `ended` keeps what is the same for all
     /// tokens that begin a word: that the one before is over.
-    fn lead(&self, led: Led, ended: &mut Option<fusion::State>, token: TokenId) -> Led {
-        let Led { phrase, words } = led;
+    fn lead(&self, led: Led, ended: &mut Option<fusion::State>, token: TokenId) -> Option<Led> {
+        let Led {
+            phrase,
+            words,
+            sentence,
+        } = led;
+        let sentence = match &self.grammar {
+            Some(grammar) => grammar.advance(sentence, token)?,
+            None => sentence,
+        };
         let advance = |phrases: &Arc<Phrases>| phrases.advance(phrase, token);
         let spell = |fusion: &Arc<Fusion>| {
             let words = if fusion.starts_word(token) {
@@ -404,10 +460,11 @@ impl Beam {
             };
             fusion.spell(words, token)
         };
-        Led {
+        Some(Led {
             phrase: self.phrases.as_ref().map_or(phrase, advance),
             words: self.fusion.as_ref().map_or(words, spell),
-        }
+            sentence,
+        })
     }
 
     fn add(

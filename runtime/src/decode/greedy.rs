@@ -1,4 +1,4 @@
-use super::Hit;
+use super::{Beam, Hit};
 use crate::model::TokenId;
 
 /// Greedy (best path) CTC decoding, frame by frame.
@@ -24,6 +24,16 @@ impl Greedy {
             previous: blank,
             frames: 0,
             hits: Vec::new(),
+        }
+    }
+
+    /// A decoder that goes on where a beam is, whose tokens were all taken.
+    pub(super) fn after(beam: &Beam) -> Self {
+        let (blank, last) = beam.last();
+        Self {
+            previous: last,
+            frames: beam.frames(),
+            ..Self::new(blank)
         }
     }
 

@@ -1,22 +1,26 @@
 //! Log-probabilities to a hypothesis: which tokens were said, and when.
 //!
 //! [`Greedy`] takes the best token of every frame. [`Beam`] keeps several hypotheses and can be led:
-//! by [`Phrases`] that are expected, and by a language model through [`Fusion`]. Both give [`Hit`]s, of
-//! which words and utterances are made alike.
+//! by [`Phrases`] that are expected, by a language model through [`Fusion`], and by a [`Grammar`] that it
+//! must keep to. Both give [`Hit`]s, of which words and utterances are made alike.
 
 mod beam;
 mod fusion;
+mod grammar;
 mod greedy;
+mod letters;
 mod phrases;
 
 pub use beam::{Beam, BeamOptions};
 pub use fusion::Fusion;
+pub use grammar::{Grammar, GrammarError};
 pub use greedy::Greedy;
 pub use phrases::{PhraseError, Phrases};
 
 use std::sync::Arc;
 
 use crate::model::TokenId;
+use grammar::Matcher;
 
 /// A token in a hypothesis.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,6 +70,7 @@ impl Hit {
 pub(crate) enum Decoder {
     Greedy(Greedy),
     Beam(Box<Beam>),
+    Grammar(Box<Matcher>),
 }
 
 impl Decoder {
@@ -73,55 +78,102 @@ impl Decoder {
         match self {
             Self::Greedy(greedy) => greedy.accept(log_probs),
             Self::Beam(beam) => beam.accept(log_probs),
+            Self::Grammar(matcher) => matcher.accept(log_probs),
         }
     }
 
     /// Boosts other phrases, of which there are none in a search that is greedy.
     pub(crate) fn set_phrases(&mut self, phrases: Option<Arc<Phrases>>) {
-        if phrases.is_some() {
-            self.widen();
-        }
-        if let Self::Beam(beam) = self {
+        if let Some(beam) = self.beam_mut(phrases.is_some()) {
             beam.set_phrases(phrases);
         }
     }
 
     /// Asks another language model, or none.
     pub(crate) fn set_language_model(&mut self, fusion: Option<Arc<Fusion>>) {
-        if fusion.is_some() {
-            self.widen();
-        }
-        if let Self::Beam(beam) = self {
+        if let Some(beam) = self.beam_mut(fusion.is_some()) {
             beam.set_language_model(fusion);
         }
     }
 
-    /// Turns a greedy search to a beam of default width.
-    fn widen(&mut self) {
-        if let Self::Greedy(greedy) = self {
+    /// Keeps to another grammar, or to none: all tokens were taken.
+    pub(crate) fn set_grammar(&mut self, grammar: Option<Arc<Grammar>>) {
+        let beam = match std::mem::replace(self, Self::Greedy(Greedy::new(0))) {
+            Self::Greedy(greedy) if grammar.is_none() => {
+                *self = Self::Greedy(greedy);
+                return;
+            }
+            Self::Greedy(greedy) => Beam::after(&greedy, BeamOptions::default()),
+            Self::Beam(beam) => *beam,
+            Self::Grammar(matcher) => matcher.into_beam(),
+        };
+        *self = match grammar {
+            Some(grammar) => Self::Grammar(Box::new(Matcher::new(beam, grammar))),
+            None => Self::Beam(Box::new(beam)),
+        };
+    }
+
+    /// The beam, if there is one. A greedy search first turns to one of default width where it is
+    /// `wanted`.
+    fn beam_mut(&mut self, wanted: bool) -> Option<&mut Beam> {
+        if let Self::Greedy(greedy) = self
+            && wanted
+        {
             let beam = Beam::after(greedy, BeamOptions::default());
             *self = Self::Beam(Box::new(beam));
+        }
+        match self {
+            Self::Greedy(_) => None,
+            Self::Beam(beam) => Some(beam),
+            Self::Grammar(matcher) => Some(matcher.beam_mut()),
         }
     }
 
     /// The best hypotheses and their log-scores, best first; none of a greedy search.
     pub(crate) fn alternatives(&self, count: usize, spell: impl FnMut(&[Hit], f32)) {
-        if let Self::Beam(beam) = self {
-            beam.alternatives(count, spell);
+        match self {
+            Self::Greedy(_) => {}
+            Self::Beam(beam) => beam.alternatives(count, spell),
+            Self::Grammar(matcher) => matcher.beam().alternatives(count, spell),
         }
     }
 
     /// To be called before all tokens are taken.
     pub(crate) fn finish(&mut self) {
-        if let Self::Beam(beam) = self {
-            beam.finish();
+        match self {
+            Self::Greedy(_) => {}
+            Self::Beam(beam) => beam.finish(),
+            Self::Grammar(matcher) => matcher.finish(),
         }
+    }
+
+    /// What somebody said that is not in [`hits`](Self::hits), as it is none of a grammar's sentences;
+    /// known after [`finish`](Self::finish).
+    pub(crate) fn unmatched(&self) -> Option<&[Hit]> {
+        match self {
+            Self::Grammar(matcher) if matcher.is_unmatched() => Some(matcher.heard()),
+            _ => None,
+        }
+    }
+
+    /// Tokens that somebody said, whether or not they may be given out.
+    pub(crate) fn heard(&self) -> &[Hit] {
+        match self {
+            Self::Grammar(matcher) => matcher.heard(),
+            _ => self.hits(),
+        }
+    }
+
+    /// Whether an utterance can be given out in parts.
+    pub(crate) fn has_parts(&self) -> bool {
+        !matches!(self, Self::Grammar(_))
     }
 
     pub(crate) fn hits(&self) -> &[Hit] {
         match self {
             Self::Greedy(greedy) => greedy.hits(),
             Self::Beam(beam) => beam.hits(),
+            Self::Grammar(matcher) => matcher.hits(),
         }
     }
 
@@ -129,6 +181,7 @@ impl Decoder {
         match self {
             Self::Greedy(greedy) => greedy.take(count).for_each(drop),
             Self::Beam(beam) => beam.take(count).for_each(drop),
+            Self::Grammar(matcher) => matcher.take_all(),
         }
     }
 
@@ -136,6 +189,7 @@ impl Decoder {
         match self {
             Self::Greedy(greedy) => greedy.frames(),
             Self::Beam(beam) => beam.frames(),
+            Self::Grammar(matcher) => matcher.beam().frames(),
         }
     }
 
@@ -143,6 +197,7 @@ impl Decoder {
         match self {
             Self::Greedy(greedy) => greedy.reset(),
             Self::Beam(beam) => beam.reset(),
+            Self::Grammar(matcher) => matcher.reset(),
         }
     }
 }

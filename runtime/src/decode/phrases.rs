@@ -2,7 +2,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use crate::model::{TokenId, Tokens, WORD_START};
+use super::letters::{Alphabet, BOUNDARY, Letter, Spellings};
+use crate::model::{TokenId, Tokens};
 
 /// Phrases that are expected - names, commands, contacts - and by how much to prefer them.
 ///
@@ -27,18 +28,11 @@ pub struct Phrases {
     nodes: Vec<Node>,
     /// Children of all nodes, those of one node together and in the order of their letters.
     children: Vec<(Letter, u32)>,
-    /// Letters of all tokens; `ends` says where those of each token end.
-    letters: Vec<Letter>,
-    ends: Vec<u32>,
+    spellings: Spellings,
     /// Tokens that go on with a phrase, those of one node together, and what they earn.
     continuations: Vec<(u32, f32)>,
     count: usize,
 }
-
-/// A letter's place in the alphabet that the tokens spell with; the first is the mark of a word start.
-type Letter = u16;
-
-const BOUNDARY: Letter = 0;
 
 #[derive(Debug, Clone, Default)]
 struct Node {
@@ -181,7 +175,8 @@ impl Phrases {
 
     /// A hypothesis says one more token.
     pub(super) fn advance(&self, state: State, token: TokenId) -> State {
-        self.spelled(token)
+        self.spellings
+            .of(token)
             .iter()
             .fold(state, |state, &letter| self.letter(state, letter))
     }
@@ -226,10 +221,10 @@ impl Phrases {
 
     /// Notes for every node which tokens lead on from it without a step back.
     fn find_continuations(&mut self) {
-        let tokens = self.ends.len();
+        let tokens = self.spellings.tokens();
         let mut by_first = HashMap::<Letter, Vec<TokenId>>::new();
         for token in 0..tokens {
-            if let Some(&first) = self.spelled(token).first() {
+            if let Some(&first) = self.spellings.of(token).first() {
                 by_first.entry(first).or_default().push(token);
             }
         }
@@ -240,7 +235,7 @@ impl Phrases {
                 let (letter, _) = self.children[at as usize];
                 for &token in by_first.get(&letter).into_iter().flatten() {
                     let on = |node, &letter: &Letter| self.child(node, letter);
-                    if self.spelled(token).iter().try_fold(node, on).is_some() {
+                    if self.spellings.of(token).iter().try_fold(node, on).is_some() {
                         let state = State {
                             node,
                             ..State::default()
@@ -256,12 +251,6 @@ impl Phrases {
             let end = self.continuations.len() as u32;
             self.nodes[node as usize].continuations = (start as u32, end);
         }
-    }
-
-    fn spelled(&self, token: TokenId) -> &[Letter] {
-        let end = |token: usize| self.ends[token] as usize;
-        let start = if token == 0 { 0 } else { end(token - 1) };
-        &self.letters[start..end(token)]
     }
 
     fn child(&self, node: u32, letter: Letter) -> Option<u32> {
@@ -298,49 +287,14 @@ impl Phrases {
     }
 }
 
-/// The letters that tokens spell with.
-struct Alphabet<'a> {
-    tokens: &'a Tokens,
-    letters: HashMap<char, Letter>,
-    has_capitals: bool,
-}
-
-impl<'a> Alphabet<'a> {
-    fn of(tokens: &'a Tokens) -> Self {
-        let mut letters = HashMap::from([(WORD_START, BOUNDARY)]);
-        for token in 0..tokens.blank() {
-            for letter in tokens.symbol(token).chars() {
-                let next = Letter::try_from(letters.len()).unwrap_or(Letter::MAX);
-                letters.entry(letter).or_insert(next);
-            }
-        }
-        Self {
-            has_capitals: letters.keys().any(|letter| letter.is_uppercase()),
-            letters,
-            tokens,
-        }
+/// A phrase as letters, with a word boundary at both ends and between words.
+fn spelled(phrase: &str, alphabet: &Alphabet<'_>) -> Result<Vec<Letter>, String> {
+    let mut spelled = vec![BOUNDARY];
+    for word in phrase.split_whitespace() {
+        spelled.extend(alphabet.spell(word)?);
+        spelled.push(BOUNDARY);
     }
-
-    /// A phrase as letters, with a word boundary at both ends and between words.
-    fn spell(&self, phrase: &str) -> Result<Vec<Letter>, String> {
-        let mut spelled = vec![BOUNDARY];
-        for word in phrase.split_whitespace() {
-            for letter in word.chars() {
-                let small = letter.to_lowercase().next().filter(|_| !self.has_capitals);
-                let letter = small.unwrap_or(letter);
-                match self.letters.get(&letter) {
-                    Some(&known) if known != BOUNDARY => spelled.push(known),
-                    _ => {
-                        return Err(format!(
-                            "the model's tokens have no {letter:?}, so it cannot say {phrase:?}"
-                        ));
-                    }
-                }
-            }
-            spelled.push(BOUNDARY);
-        }
-        Ok(spelled)
-    }
+    Ok(spelled)
 }
 
 /// The trie while phrases are added.
@@ -396,7 +350,7 @@ impl Trie {
                 "expected a boost from -{MOST_BOOST} to {MOST_BOOST}, found {boost}"
             ));
         }
-        let spelled = alphabet.spell(phrase)?;
+        let spelled = spelled(phrase, alphabet)?;
         self.letters += spelled.len();
         if self.count == MOST_PHRASES || self.letters > MOST_LETTERS {
             return Err(format!(
@@ -436,17 +390,10 @@ impl Trie {
         let mut phrases = Phrases {
             nodes: vec![Node::default(); self.nodes.len()],
             children: Vec::with_capacity(self.nodes.len()),
-            letters: Vec::new(),
-            ends: Vec::new(),
+            spellings: alphabet.spellings(),
             continuations: Vec::new(),
             count: self.count,
         };
-        for token in 0..alphabet.tokens.blank() {
-            let symbol = alphabet.tokens.symbol(token).chars();
-            let known = symbol.filter_map(|letter| alphabet.letters.get(&letter));
-            phrases.letters.extend(known);
-            phrases.ends.push(phrases.letters.len() as u32);
-        }
         for (node, branch) in self.nodes.iter().enumerate() {
             let start = phrases.children.len() as u32;
             let children = branch

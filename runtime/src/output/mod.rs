@@ -9,7 +9,8 @@
 //! | [`Format::Vtt`] | `WebVTT` subtitles |
 //!
 //! A segment in JSON is `{start, end, text, confidence, words: [{word, start, end, confidence}],
-//! tokens: [{token, start, onset}]}`: times in seconds to the millisecond, confidences to four places. These
+//! tokens: [{token, start, onset}]}`, with `out_of_grammar: true` and no words where a grammar has no such
+//! sentence: times in seconds to the millisecond, confidences to four places. These
 //! shapes are stable: fields are added, never renamed or removed, within a major version.
 
 mod subtitles;
@@ -111,6 +112,7 @@ impl<'a, W: Write> TranscriptWriter<'a, W> {
     /// When the output cannot be written to.
     pub fn segment(&mut self, segment: Segment) -> io::Result<()> {
         match self.format {
+            Format::Text if segment.out_of_grammar => writeln!(self.out, "[out of grammar]")?,
             Format::Text => writeln!(self.out, "{}", segment.text)?,
             Format::Json => self.segments.push(segment),
             Format::Jsonl => {
@@ -146,6 +148,7 @@ impl<'a, W: Write> TranscriptWriter<'a, W> {
                 .segments
                 .iter()
                 .map(|segment| segment.text.as_str())
+                .filter(|text| !text.is_empty())
                 .collect();
             let transcript = Transcript {
                 file: self.file,

@@ -29,6 +29,26 @@ pub struct Segment {
     /// text is the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alternatives: Vec<Alternative>,
+    /// Somebody spoke, but said none of the grammar's sentences: there is a start and an end, and no
+    /// word. Never without a grammar.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub out_of_grammar: bool,
+}
+
+impl Segment {
+    /// What remains of a segment that is none of a grammar's sentences.
+    pub(crate) fn into_unmatched(self) -> Self {
+        Self {
+            start: self.start,
+            end: self.end,
+            text: String::new(),
+            confidence: 0.0,
+            words: Vec::new(),
+            tokens: Vec::new(),
+            alternatives: Vec::new(),
+            out_of_grammar: true,
+        }
+    }
 }
 
 /// One of several hypotheses for a segment.
@@ -132,6 +152,7 @@ pub(crate) fn segment(hits: &[Hit], tokens: &Tokens, clock: Clock, limit: f64) -
             .collect(),
         words,
         alternatives: Vec::new(),
+        out_of_grammar: false,
     })
 }
 
