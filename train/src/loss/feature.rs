@@ -5,6 +5,7 @@ use tch::nn::{self, Module};
 
 use super::frames::Common;
 use super::{Frames, LossError};
+use crate::model::fresh;
 
 /// A learned linear map from the student's hidden vectors to the width of the teacher's. It is
 /// trained with the student and thrown away after.
@@ -15,7 +16,7 @@ impl FeatureProjection {
     /// A fresh projection under `path`.
     #[must_use]
     pub fn new(path: &nn::Path<'_>, student: i64, teacher: i64) -> Self {
-        Self(nn::linear(path, student, teacher, Default::default()))
+        Self(fresh::linear(path.clone(), student, teacher))
     }
 
     /// (B, T, student's width) to (B, T, teacher's width).

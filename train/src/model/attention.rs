@@ -5,6 +5,7 @@ use tch::nn::{self, Module};
 use tch::{Kind, Tensor};
 
 use super::config::ConformerConfig;
+use super::fresh;
 use super::position::relative_shift;
 
 /// The score of a key that may not be seen: so low that softmax gives exactly zero in every float
@@ -44,17 +45,13 @@ pub(super) struct Attended {
 impl RelativeAttention {
     pub(super) fn new(path: &nn::Path<'_>, config: &ConformerConfig) -> Self {
         let (d, heads) = (config.d_model, config.heads);
-        let linear = |name: &str| nn::linear(path / name, d, d, Default::default());
-        let unbiased = nn::LinearConfig {
-            bias: false,
-            ..Default::default()
-        };
+        let linear = |name: &str| fresh::linear(path / name, d, d);
         Self {
             query: linear("linear_q"),
             key: linear("linear_k"),
             value: linear("linear_v"),
             out: linear("linear_out"),
-            position: nn::linear(path / "linear_pos", d, d, unbiased),
+            position: fresh::unbiased(path / "linear_pos", d, d),
             content_bias: path.zeros("pos_bias_u", &[heads, d / heads]),
             position_bias: path.zeros("pos_bias_v", &[heads, d / heads]),
             heads,

@@ -4,6 +4,7 @@ use tch::Tensor;
 use tch::nn::{self, Module, ModuleT};
 
 use super::config::{ConformerConfig, ConvolutionNorm};
+use super::fresh;
 use super::pointwise::Pointwise;
 
 /// Pointwise convolution with GLU, depthwise convolution, norm, Swish, pointwise convolution.
@@ -33,6 +34,7 @@ impl Convolution {
         let (d, kernel) = (config.d_model, config.kernel);
         let depthwise = nn::ConvConfig {
             groups: d,
+            ws_init: fresh::uniform(kernel),
             ..Default::default()
         };
         let norm = match config.norm {

@@ -4,6 +4,7 @@ use tch::Tensor;
 use tch::nn::{self, Module};
 
 use super::config::ConformerConfig;
+use super::fresh::linear;
 
 /// Linear, Swish, dropout, linear.
 #[derive(Debug)]
@@ -17,8 +18,8 @@ impl FeedForward {
     pub(super) fn new(path: &nn::Path<'_>, config: &ConformerConfig) -> Self {
         let (d, inner) = (config.d_model, config.feed_forward);
         Self {
-            linear1: nn::linear(path / "linear1", d, inner, Default::default()),
-            linear2: nn::linear(path / "linear2", inner, d, Default::default()),
+            linear1: linear(path / "linear1", d, inner),
+            linear2: linear(path / "linear2", inner, d),
             dropout: config.dropout,
         }
     }

@@ -12,6 +12,7 @@ mod config;
 mod conformer;
 mod convolution;
 mod feed_forward;
+pub(crate) mod fresh;
 mod layer;
 mod mask;
 pub mod nemo;

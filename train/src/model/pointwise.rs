@@ -1,7 +1,9 @@
 //! Convolution with a kernel of one frame.
 
 use tch::Tensor;
-use tch::nn::{self, Init, Module};
+use tch::nn::{self, Module};
+
+use super::fresh;
 
 /// A linear layer whose weight keeps the shape of a convolution, (out, in, 1), as in NeMo's
 /// checkpoints; computed as a product on (B, T, in), which saves the transposes.
@@ -13,11 +15,7 @@ pub(super) struct Pointwise {
 
 impl Pointwise {
     pub(super) fn new(path: &nn::Path<'_>, inputs: i64, outputs: i64) -> Self {
-        let bound = (inputs as f64).powf(-0.5);
-        let uniform = Init::Uniform {
-            lo: -bound,
-            up: bound,
-        };
+        let uniform = fresh::uniform(inputs);
         Self {
             weight: path.var("weight", &[outputs, inputs, 1], uniform),
             bias: path.var("bias", &[outputs], uniform),

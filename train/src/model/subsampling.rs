@@ -4,6 +4,7 @@ use tch::nn::{self, Module};
 use tch::{Kind, Tensor};
 
 use super::config::{ConformerConfig, halved};
+use super::fresh;
 use super::mask::real_frames;
 
 /// Four-fold subsampling as in the Speech-Transformer (Dong et al. 2018): 3x3 convolutions over
@@ -53,12 +54,7 @@ impl Subsampling {
         Self {
             first: nn::conv(&layers / "0", 1, channels, [3, 3], convolution),
             second: nn::conv(&layers / "2", channels, channels, [3, 3], convolution),
-            out: nn::linear(
-                path / "out",
-                channels * bands,
-                config.d_model,
-                Default::default(),
-            ),
+            out: fresh::linear(path / "out", channels * bands, config.d_model),
             causal: config.causal,
             mean: config.feature_mean,
             deviation: config.feature_deviation,

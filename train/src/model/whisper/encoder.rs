@@ -4,6 +4,7 @@ use tch::nn::{self, Module};
 use tch::{Kind, Tensor};
 
 use crate::model::attention::HIDDEN;
+use crate::model::fresh::{linear, unbiased};
 use crate::model::mask::real_frames;
 
 /// Width of a head in every Whisper model.
@@ -183,18 +184,11 @@ pub(super) struct Layer {
 impl Layer {
     pub(super) fn new(path: &nn::Path<'_>, width: i64, inner: i64) -> Self {
         let attention = path / "self_attn";
-        let linear = |path: nn::Path<'_>, inputs, outputs| {
-            nn::linear(path, inputs, outputs, Default::default())
-        };
-        let unbiased = nn::LinearConfig {
-            bias: false,
-            ..Default::default()
-        };
         let norm = |name: &str| nn::layer_norm(path / name, vec![width], Default::default());
         Self {
             norm_attention: norm("self_attn_layer_norm"),
             query: linear(&attention / "q_proj", width, width),
-            key: nn::linear(&attention / "k_proj", width, width, unbiased),
+            key: unbiased(&attention / "k_proj", width, width),
             value: linear(&attention / "v_proj", width, width),
             out: linear(&attention / "out_proj", width, width),
             norm_feed_forward: norm("final_layer_norm"),

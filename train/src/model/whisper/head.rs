@@ -17,6 +17,7 @@ use super::{Whisper, pool};
 use crate::model::checkpoint::{self, CheckpointError};
 use crate::model::config::{ConfigError, ConformerConfig, ConvolutionNorm, require};
 use crate::model::conformer::{Output, Pass};
+use crate::model::fresh;
 use crate::model::trunk::Trunk;
 
 /// The header's key for a head's configuration, in JSON.
@@ -200,11 +201,10 @@ impl CtcHead {
         Ok(Self {
             config: config.clone(),
             mix: path.zeros("mix", &[config.encoder_layers]),
-            projection: nn::linear(
+            projection: fresh::linear(
                 &path / "projection",
                 2 * config.encoder_width,
                 config.d_model,
-                Default::default(),
             ),
             trunk: Trunk::new(&path, &config.trunk()),
             tuned,
