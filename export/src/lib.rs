@@ -13,8 +13,9 @@
 //! Data flows one way through the modules: `checkpoint` reads what was trained, [`graph`] writes it
 //! as ONNX, [`dynamic_int8`] and [`f16_weights`] make smaller graphs of that one, `verify` holds all
 //! of them against the trained model, and [`export`] puts the package together. [`inspect`] counts
-//! what is in any graph.
+//! what is in any graph, and [`calibrate`] teaches a package how sure it may be.
 
+mod calibrate;
 mod checkpoint;
 mod error;
 pub mod graph;
@@ -26,6 +27,7 @@ mod quantize;
 mod verify;
 
 pub use crate::half::f16_weights;
+pub use calibrate::{CalibrateError, Calibrated, Reliability, calibrate};
 pub use error::ExportError;
 pub use inspect::{InspectError, Inspection, inspect};
 pub use package::{About, Exported, Options, WrittenGraph, export};

@@ -8,7 +8,7 @@ use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 use sori::model::Measurement;
-use sori_export::{About, Exported, Inspection, Options, export, inspect};
+use sori_export::{About, Calibrated, Exported, Inspection, Options, calibrate, export, inspect};
 
 /// Make a streaming model package of a trained checkpoint, and verify it.
 #[derive(Parser)]
@@ -31,6 +31,19 @@ enum Command {
         /// An ONNX file with fixed shapes.
         #[arg(value_name = "MODEL.onnx")]
         model: PathBuf,
+    },
+    /// Make the confidences of a package mean what they say: of words with 0.8, four of five are right.
+    /// Listens to speech with known transcripts and writes `confidence` into config.json.
+    Calibrate {
+        /// The package.
+        #[arg(value_name = "PACKAGE")]
+        package: PathBuf,
+        /// Manifest of the speech that the curve is fitted to; none that the model was trained on.
+        #[arg(value_name = "MANIFEST")]
+        fit: PathBuf,
+        /// Manifest of other speech, on which it is measured what the curve is worth.
+        #[arg(long, value_name = "MANIFEST")]
+        check: PathBuf,
     },
 }
 
@@ -122,6 +135,17 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     match (arguments.command, arguments.export) {
         (Some(Command::Inspect { model }), _) => print_inspection(&inspect(&model)?)?,
+        (
+            Some(Command::Calibrate {
+                package,
+                fit,
+                check,
+            }),
+            _,
+        ) => {
+            let found = calibrate(&package, &fit, &check, sori::Options::default())?;
+            print_calibrated(&package, &found)?;
+        }
         (None, Some(arguments)) => {
             let output = arguments.output.clone();
             let checkpoint = arguments.checkpoint.clone();
@@ -188,6 +212,36 @@ fn print_exported(directory: &Path, exported: &Exported) -> io::Result<()> {
             comparison.largest_difference,
             comparison.moved,
             100.0 * comparison.same_best
+        )?;
+    }
+    Ok(())
+}
+
+fn print_calibrated(package: &Path, found: &Calibrated) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let Calibrated {
+        calibration,
+        before,
+        after,
+    } = found;
+    writeln!(
+        out,
+        "{}: slope {:.3}, offset {:.3}",
+        package.display(),
+        calibration.slope,
+        calibration.offset
+    )?;
+    writeln!(
+        out,
+        "on {} words that it was not fitted to, {:.1} % of them right:",
+        before.words,
+        100.0 * before.right
+    )?;
+    for (when, figures) in [("before", before), ("after", after)] {
+        writeln!(
+            out,
+            "  {when:<7} expected calibration error {:.3}, area under the curve {:.3}",
+            figures.calibration_error, figures.auc
         )?;
     }
     Ok(())

@@ -9,9 +9,9 @@ use crate::decode::{Beam, BeamOptions, Decoder, Fusion, Grammar, Greedy, Phrases
 use crate::engine::{self, Engine, EngineOptions, Session};
 use crate::error::Error;
 use crate::features::LogMel;
-use crate::model::{Config, Package};
+use crate::model::{Calibration, Config, Package};
 use crate::segment::{
-    Clock, Endpoint, EndpointRule, EndpointRules, Segment, Silence, alternatives, segment,
+    Clock, Endpoint, EndpointRule, EndpointRules, Segment, Silence, Speller, alternatives, segment,
     word_starts,
 };
 
@@ -422,30 +422,39 @@ impl Stream {
 
     fn partial(&mut self, news: bool) {
         if news {
-            let tokens = self.shared.package.tokens();
-            let segment = segment(self.decoder.hits(), tokens, self.clock, self.time());
+            let segment = segment(self.decoder.hits(), self.speller());
             self.events.extend(segment.map(Event::Partial));
+        }
+    }
+
+    fn speller(&self) -> Speller<'_> {
+        let package = &self.shared.package;
+        Speller {
+            tokens: package.tokens(),
+            calibration: package.config().confidence.unwrap_or(Calibration::NONE),
+            clock: self.clock,
+            limit: self.time(),
         }
     }
 
     /// Gives out the first `count` tokens as a final segment.
     fn give_out(&mut self, count: usize) {
-        let tokens = self.shared.package.tokens();
         if count == usize::MAX {
             self.decoder.finish();
         }
         if let Some(hits) = self.decoder.unmatched() {
-            let segment = segment(hits, tokens, self.clock, self.time());
+            let segment = segment(hits, self.speller());
             let unmatched = segment.map(Segment::into_unmatched).map(Event::Final);
             self.events.extend(unmatched);
         }
         let hits = self.decoder.hits();
         let count = count.min(hits.len());
         let whole = count == hits.len();
-        let segment = segment(&hits[..count], tokens, self.clock, self.time());
+        let segment = segment(&hits[..count], self.speller());
         if let Some(mut segment) = segment {
             let wanted = self.shared.options.alternatives;
             if whole && wanted > 0 {
+                let tokens = self.shared.package.tokens();
                 segment.alternatives = alternatives(&self.decoder, wanted, tokens);
             }
             self.events.push_back(Event::Final(segment));

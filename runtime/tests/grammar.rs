@@ -191,8 +191,8 @@ fn a_grammar_is_swapped_and_taken_away_between_utterances() {
     };
     let two = ("two".to_owned(), false);
     assert_eq!(hear(&mut stream, Some("one")), [(String::new(), true)]);
-    assert_eq!(hear(&mut stream, Some("two")), [two.clone()]);
-    assert_eq!(hear(&mut stream, None), [two.clone()]);
+    assert_eq!(hear(&mut stream, Some("two")), std::slice::from_ref(&two));
+    assert_eq!(hear(&mut stream, None), std::slice::from_ref(&two));
     let phrases = Phrases::parse("two".as_bytes(), "list", recognizer.package().tokens()).unwrap();
     stream.set_phrases(Some(Arc::new(phrases)));
     assert_eq!(hear(&mut stream, Some("two\none")), [two]);
@@ -210,7 +210,7 @@ fn an_utterance_that_is_too_long_is_none_or_one() {
     let words = "one two ".repeat(12);
     let finals = finals(hear(&mut stream, &said(&[&words])));
     assert!(finals.len() >= 3, "{finals:?}");
-    let whole = |segment: &Segment| segment.text.split(' ').count() % 2 == 0;
+    let whole = |segment: &Segment| segment.text.split(' ').count().is_multiple_of(2);
     assert!(finals.iter().all(|s| s.out_of_grammar || whole(s)));
 }
 
@@ -308,7 +308,7 @@ fn every_mistake_is_named_with_its_line() {
         ),
     ] {
         let error = parse(&recognizer, &grammar).unwrap_err();
-        assert_eq!(error.to_string(), expected, "{:.80}", grammar);
+        assert_eq!(error.to_string(), expected, "{grammar:.80}");
     }
     let tokens = recognizer.package().tokens();
     let error = Grammar::parse(&b"one\n\xff"[..], "g", tokens).unwrap_err();

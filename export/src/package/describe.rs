@@ -124,6 +124,7 @@ impl Description<'_> {
                 int8: file("int8"),
             },
             language_model: None,
+            confidence: None,
             training,
             measured: about.measured.clone(),
         };

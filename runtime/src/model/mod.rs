@@ -16,7 +16,8 @@ mod package;
 mod tokens;
 
 pub use config::{
-    BundledLm, Config, Features, Geometry, GraphFile, Graphs, Measurement, Streaming, TokenFacts,
+    BundledLm, Calibration, Config, Features, Geometry, GraphFile, Graphs, Measurement, Streaming,
+    TokenFacts,
 };
 pub use error::PackageError;
 pub use graph::{CONTRACT_INPUTS, CONTRACT_OUTPUTS};

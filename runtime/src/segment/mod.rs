@@ -6,4 +6,4 @@ mod words;
 pub(crate) use endpoint::Silence;
 pub use endpoint::{Endpoint, EndpointRule, EndpointRules};
 pub use words::{Alternative, Segment, TimedToken, Word};
-pub(crate) use words::{Clock, alternatives, milliseconds, segment, word_starts};
+pub(crate) use words::{Clock, Speller, alternatives, milliseconds, segment, word_starts};

@@ -1,13 +1,14 @@
 use serde::{Serialize, Serializer};
 
 use crate::decode::{Decoder, Hit};
-use crate::model::{Tokens, WORD_START};
+use crate::model::{Calibration, Tokens, WORD_START};
 
 /// A stretch of speech: an utterance, or what is known of one so far.
 ///
-/// Times are seconds from the start of the stream. Confidences are between 0 and 1: the geometric
-/// mean of the posteriors of the tokens, `exp(mean(log p))`, each token's posterior taken at the
-/// frame where it is highest. It does not fall with the length of a word, as the product would.
+/// Times are seconds from the start of the stream. Confidences are between 0 and 1. A word's follows
+/// from the geometric mean of the posteriors of its tokens, `exp(mean(log p))`, each taken at the frame
+/// where it is highest, which does not fall with the length of a word as the product would; where the
+/// package has a [`Calibration`], it is the share of such words that are right.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Segment {
     /// Start of the first word.
@@ -18,7 +19,7 @@ pub struct Segment {
     pub end: f64,
     /// The words, joined by single spaces.
     pub text: String,
-    /// Over all tokens.
+    /// The mean of the words' confidences.
     #[serde(serialize_with = "four_places")]
     pub confidence: f32,
     /// In order of time.
@@ -73,7 +74,7 @@ pub struct Word {
     /// last a little longer.
     #[serde(serialize_with = "milliseconds")]
     pub end: f64,
-    /// Over its tokens.
+    /// How sure it is that this was said.
     #[serde(serialize_with = "four_places")]
     pub confidence: f32,
 }
@@ -121,16 +122,31 @@ pub(crate) fn word_starts<'a>(
     (0..hits.len()).filter(move |index| *index == 0 || tokens.starts_word(hits[*index].token))
 }
 
-/// Builds the segment of `hits`; `None` when they spell nothing. No time passes `limit` seconds,
-/// the end of the audio.
-pub(crate) fn segment(hits: &[Hit], tokens: &Tokens, clock: Clock, limit: f64) -> Option<Segment> {
+/// What turns tokens into words.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Speller<'a> {
+    pub(crate) tokens: &'a Tokens,
+    pub(crate) calibration: Calibration,
+    pub(crate) clock: Clock,
+    /// The end of the audio, in seconds: no time passes it.
+    pub(crate) limit: f64,
+}
+
+/// Builds the segment of `hits`; `None` when they spell nothing.
+pub(crate) fn segment(hits: &[Hit], speller: Speller<'_>) -> Option<Segment> {
+    let Speller {
+        tokens,
+        clock,
+        limit,
+        ..
+    } = speller;
     if hits.is_empty() {
         return None;
     }
     let bounds: Vec<usize> = word_starts(hits, tokens).chain([hits.len()]).collect();
     let words: Vec<Word> = bounds
         .windows(2)
-        .filter_map(|bound| word(&hits[bound[0]..bound[1]], tokens, clock, limit))
+        .filter_map(|bound| word(&hits[bound[0]..bound[1]], speller))
         .collect();
     let (first, last) = (words.first()?, words.last()?);
     Some(Segment {
@@ -141,7 +157,7 @@ pub(crate) fn segment(hits: &[Hit], tokens: &Tokens, clock: Clock, limit: f64) -
             .map(|word| word.word.as_str())
             .collect::<Vec<_>>()
             .join(" "),
-        confidence: confidence(hits),
+        confidence: words.iter().map(|word| word.confidence).sum::<f32>() / words.len() as f32,
         tokens: hits
             .iter()
             .map(|hit| TimedToken {
@@ -170,7 +186,13 @@ pub(crate) fn alternatives(decoder: &Decoder, count: usize, tokens: &Tokens) -> 
 }
 
 /// The word of `hits`; `None` for a word-start mark alone.
-fn word(hits: &[Hit], tokens: &Tokens, clock: Clock, limit: f64) -> Option<Word> {
+fn word(hits: &[Hit], speller: Speller<'_>) -> Option<Word> {
+    let Speller {
+        tokens,
+        calibration,
+        clock,
+        limit,
+    } = speller;
     let (first, last) = (hits.first()?, hits.last()?);
     let spelling: String = hits
         .iter()
@@ -183,12 +205,12 @@ fn word(hits: &[Hit], tokens: &Tokens, clock: Clock, limit: f64) -> Option<Word>
         word: spelling,
         start: clock.seconds(first.frame).min(limit),
         end: clock.seconds(last.end).min(limit),
-        confidence: confidence(hits),
+        confidence: calibration.confidence(posterior(hits)),
     })
 }
 
 /// Geometric mean of the posteriors.
-fn confidence(hits: &[Hit]) -> f32 {
+fn posterior(hits: &[Hit]) -> f32 {
     let sum: f32 = hits.iter().map(|hit| hit.log_prob).sum();
     (sum / hits.len().max(1) as f32).exp().clamp(0.0, 1.0)
 }

@@ -15,4 +15,4 @@ pub use decode::{Recogniser, texts};
 pub use diagnostics::{Collapse, HiddenFrames, SpikeAgreement, collapse, spike_agreement};
 pub use error::EvaluateError;
 pub use result::{Row, Scored, Set, Settings, evaluate};
-pub use wer::{ErrorCounts, character_errors, word_errors};
+pub use wer::{ErrorCounts, character_errors, right_words, word_errors};

@@ -37,6 +37,51 @@ pub fn word_errors(reference: &str, hypothesis: &str) -> ErrorCounts {
     ErrorCounts::of(&words(reference), &words(hypothesis))
 }
 
+/// Which words of the hypothesis are right, in an alignment with the fewest errors.
+///
+/// ```
+/// use sori_train::evaluate::right_words;
+///
+/// assert_eq!(right_words("the cat sat", "a cat sat down"), [false, true, true, false]);
+/// ```
+#[must_use]
+pub fn right_words(reference: &str, hypothesis: &str) -> Vec<bool> {
+    let words = |text| str::split_whitespace(text).collect::<Vec<_>>();
+    let (said, heard) = (words(reference), words(hypothesis));
+    let width = said.len() + 1;
+    // `errors[h * width + s]`: of the words from `h` on that were heard, against those from `s` on.
+    let mut errors = vec![0_usize; (heard.len() + 1) * width];
+    for h in (0..=heard.len()).rev() {
+        for s in (0..=said.len()).rev() {
+            let (heard_left, said_left) = (heard.len() - h, said.len() - s);
+            errors[h * width + s] = if heard_left == 0 || said_left == 0 {
+                heard_left + said_left
+            } else if heard[h] == said[s] {
+                errors[(h + 1) * width + s + 1]
+            } else {
+                let [next, inserted, deleted] = [(1, 1), (1, 0), (0, 1)]
+                    .map(|(more, other)| errors[(h + more) * width + s + other]);
+                1 + next.min(inserted).min(deleted)
+            };
+        }
+    }
+    let mut right = vec![false; heard.len()];
+    let (mut h, mut s) = (0, 0);
+    while h < heard.len() && s < said.len() {
+        if heard[h] == said[s] {
+            right[h] = true;
+            (h, s) = (h + 1, s + 1);
+            continue;
+        }
+        let left = errors[h * width + s] - 1;
+        (h, s) = [(h + 1, s + 1), (h + 1, s), (h, s + 1)]
+            .into_iter()
+            .find(|(h, s)| errors[h * width + s] == left)
+            .unwrap_or((h + 1, s + 1));
+    }
+    right
+}
+
 /// Counts the errors in characters, the spaces between words included.
 #[must_use]
 pub fn character_errors(reference: &str, hypothesis: &str) -> ErrorCounts {

@@ -32,7 +32,7 @@ pub(crate) use matcher::Matcher;
 /// # let tokens = Tokens::parse("▁on 0\n▁o 1\nf 2\n<blk> 3\n", Path::new("tokens.txt"))?;
 /// let grammar = "#JSGF V1.0; public <switch> = on | off;";
 /// let grammar = Grammar::parse(grammar.as_bytes(), "switch.jsgf", &tokens)?;
-/// # Ok::<(), sori::decode::GrammarError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Grammar {
