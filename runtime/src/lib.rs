@@ -21,7 +21,7 @@
 //!
 //! Data flows one way through the modules: [`audio`] gives samples, [`features`] turns them into
 //! log-mel frames, an [`engine`] runs the graph of a [`model`] package over them, [`decode`] finds
-//! tokens, led by an [`lm`] where there is one, [`segment`] makes words and utterances of them, and
+//! tokens, led by an [`lm`] where there is one, [`segment`] makes words and utterances of them (and [`Prose`], if it is asked for), and
 //! [`output`] writes those down. [`Recognizer`] and [`Stream`] tie them together.
 //!
 //! # Cargo features
@@ -42,9 +42,11 @@ pub mod features;
 pub mod lm;
 pub mod model;
 pub mod output;
+mod prose;
 mod recognizer;
 pub mod segment;
 
 pub use error::Error;
+pub use prose::Prose;
 pub use recognizer::{Event, Events, Options, Recognizer, Search, Stream};
 pub use segment::{Alternative, Endpoint, EndpointRule, EndpointRules, Segment, TimedToken, Word};

@@ -10,6 +10,7 @@ use crate::engine::{self, Engine, EngineOptions, Session};
 use crate::error::Error;
 use crate::features::LogMel;
 use crate::model::{Calibration, Config, Package};
+use crate::prose::Prose;
 use crate::segment::{
     Clock, Endpoint, EndpointRule, EndpointRules, Segment, Silence, Speller, alternatives, segment,
     word_starts,
@@ -30,6 +31,10 @@ pub struct Options {
     pub search: Search,
     /// Alternatives that a finished segment brings along, at most; only a beam has any. Default 0.
     pub alternatives: usize,
+    /// Final segments are written as [`Prose`], if there are rules for the model's language: numbers in
+    /// digits, capitals, full stops. Partial ones, and without this all, hold what was said and nothing
+    /// else. Default `false`.
+    pub prose: bool,
 }
 
 /// How tokens are found in log-probabilities.
@@ -50,6 +55,7 @@ impl Default for Options {
             tail: 0.4,
             search: Search::Greedy,
             alternatives: 0,
+            prose: false,
         }
     }
 }
@@ -153,6 +159,9 @@ impl Recognizer {
             heard: 0,
             processed: 0,
             events: VecDeque::new(),
+            prose: (self.shared.options.prose)
+                .then(|| Prose::new(&self.shared.package.config().language))
+                .flatten(),
             shared: Arc::clone(&self.shared),
         })
     }
@@ -212,6 +221,7 @@ pub struct Stream {
     /// Feature frames that steps have shifted past.
     processed: u64,
     events: VecDeque<Event>,
+    prose: Option<Prose>,
 }
 
 impl Stream {
@@ -457,6 +467,9 @@ impl Stream {
                 let tokens = self.shared.package.tokens();
                 segment.alternatives = alternatives(&self.decoder, wanted, tokens);
             }
+            if let Some(prose) = &mut self.prose {
+                prose.write(&mut segment, !whole);
+            }
             self.events.push_back(Event::Final(segment));
         }
         self.decoder.take(count);
@@ -485,6 +498,9 @@ impl Stream {
         self.frames.clear();
         self.session.reset();
         self.decoder.reset();
+        if let Some(prose) = &mut self.prose {
+            prose.reset();
+        }
         (self.utterance, self.heard, self.processed) = (0, 0, 0);
     }
 }

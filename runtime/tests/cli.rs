@@ -185,6 +185,58 @@ fn a_grammar_is_kept_to() {
     assert_eq!(refused.status.code(), Some(1));
 }
 
+#[test]
+fn prose_is_written_on_demand_and_never_otherwise() {
+    let (folder, _) = talk();
+    let refused = transcribe(&["--prose", "talk.wav"], folder.path());
+    assert_eq!(stdout(&refused), "one going\ntwo\n");
+    assert_eq!(
+        stderr(&refused),
+        "[WARN ] --prose has no rules for the model's language, \"x-tone\"\n"
+    );
+
+    let package = folder.path().join("package");
+    fs::create_dir(&package).unwrap();
+    for file in fs::read_dir(TONE).unwrap() {
+        let file = file.unwrap();
+        let bytes = fs::read(file.path()).unwrap();
+        let english = match file.file_name() == "config.json" {
+            true => String::from_utf8(bytes)
+                .unwrap()
+                .replace("x-tone", "en-GB")
+                .into(),
+            false => bytes,
+        };
+        fs::write(package.join(file.file_name()), english).unwrap();
+    }
+    let english = |arguments: &[&str]| {
+        let arguments = [&["transcribe", "--model", "package", "talk.wav"], arguments].concat();
+        let output = sori(&arguments)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert_eq!(stderr(&output), "");
+        stdout(&output)
+    };
+    assert_eq!(english(&["--prose"]), "One going.\nTwo.\n");
+    let json = |arguments: &[&str]| -> Value {
+        let arguments = [arguments, &["--format", "json"]].concat();
+        serde_json::from_str(&english(&arguments)).unwrap()
+    };
+    let (plain, prose) = (json(&[]), json(&["--prose"]));
+    assert_eq!(plain["text"], "one going two");
+    assert!(plain["segments"][0].get("raw_text").is_none());
+    assert_eq!(
+        prose["segments"][0]["raw_text"],
+        plain["segments"][0]["text"]
+    );
+    assert_eq!(prose["segments"][0]["words"][1]["word"], "going.");
+    assert_eq!(
+        prose["segments"][0]["tokens"],
+        plain["segments"][0]["tokens"]
+    );
+}
+
 /// A directory with `talk.wav`, and `model.lm` made of [`ARPA`].
 fn talk_and_model() -> tempfile::TempDir {
     let (directory, _) = talk();

@@ -7,7 +7,7 @@ use sori::decode::{BeamOptions, Fusion, Grammar, Phrases};
 use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice};
 use sori::lm::{LanguageModel, LmOptions};
 use sori::model::{Package, Precision};
-use sori::{EndpointRules, Options, Recognizer, Search, Stream};
+use sori::{EndpointRules, Options, Prose, Recognizer, Search, Stream};
 
 /// Which model, and what runs it; the same for every subcommand that recognises.
 #[derive(Args)]
@@ -37,9 +37,13 @@ pub(super) struct EndpointArgs {
     endpoint_longest: f64,
 }
 
-/// How tokens are found.
+/// How tokens are found, and what is written of them.
 #[derive(Args)]
 pub(super) struct SearchArgs {
+    /// Write sentences: numbers in digits, capitals and full stops. Without it the text is what was
+    /// said, untouched.
+    #[arg(long)]
+    prose: bool,
     /// Keep so many hypotheses instead of the best token of each frame.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     beam: Option<u16>,
@@ -194,6 +198,10 @@ impl ModelArgs {
             threads: usize::from(self.threads),
         };
         let package = Package::open(directory)?;
+        let language = &package.config().language;
+        if search.prose && Prose::new(language).is_none() {
+            log::warn!("--prose has no rules for the model's language, {language:?}");
+        }
         let phrases = match &search.phrases {
             Some(path) => Some(Arc::new(Phrases::open(path, package.tokens())?)),
             None => None,
@@ -211,6 +219,7 @@ impl ModelArgs {
             endpoint,
             search: search.search(),
             alternatives: search.nbest.map_or(0, usize::from),
+            prose: search.prose,
             ..Options::default()
         };
         Ok(Opened {

@@ -9,7 +9,8 @@
 //! | [`Format::Vtt`] | `WebVTT` subtitles |
 //!
 //! A segment in JSON is `{start, end, text, confidence, words: [{word, start, end, confidence}],
-//! tokens: [{token, start, onset}]}`, with `out_of_grammar: true` and no words where a grammar has no such
+//! tokens: [{token, start, onset}]}`, with `raw_text` beside a text that was made prose, and
+//! `out_of_grammar: true` and no words where a grammar has no such
 //! sentence: times in seconds to the millisecond, confidences to four places. These
 //! shapes are stable: fields are added, never renamed or removed, within a major version.
 

@@ -30,6 +30,9 @@ pub struct Segment {
     /// text is the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alternatives: Vec<Alternative>,
+    /// What was said word for word, where the text was made [prose](crate::Options::prose) of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw_text: Option<String>,
     /// Somebody spoke, but said none of the grammar's sentences: there is a start and an end, and no
     /// word. Never without a grammar.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -47,6 +50,7 @@ impl Segment {
             words: Vec::new(),
             tokens: Vec::new(),
             alternatives: Vec::new(),
+            raw_text: None,
             out_of_grammar: true,
         }
     }
@@ -168,6 +172,7 @@ pub(crate) fn segment(hits: &[Hit], speller: Speller<'_>) -> Option<Segment> {
             .collect(),
         words,
         alternatives: Vec::new(),
+        raw_text: None,
         out_of_grammar: false,
     })
 }
