@@ -186,6 +186,29 @@ fn a_grammar_is_kept_to() {
 }
 
 #[test]
+fn without_a_model_the_one_beside_the_command_is_used() {
+    let (folder, _) = talk();
+    for place in ["share/sori/sori-en-5m", "bin/models/sori-en-5m"] {
+        let package = folder.path().join(place);
+        fs::create_dir_all(&package).unwrap();
+        fs::create_dir_all(folder.path().join("bin")).unwrap();
+        for file in fs::read_dir(TONE).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), package.join(file.file_name())).unwrap();
+        }
+        let command = folder.path().join("bin/sori");
+        fs::copy(env!("CARGO_BIN_EXE_sori"), &command).unwrap();
+        let mut command = Command::new(command);
+        command
+            .args(["transcribe", "talk.wav"])
+            .env_remove("SORI_MODEL");
+        let output = command.current_dir(folder.path()).output().unwrap();
+        assert_eq!(stdout(&output), "one going\ntwo\n", "{}", stderr(&output));
+        fs::remove_dir_all(package).unwrap();
+    }
+}
+
+#[test]
 fn prose_is_written_on_demand_and_never_otherwise() {
     let (folder, _) = talk();
     let refused = transcribe(&["--prose", "talk.wav"], folder.path());

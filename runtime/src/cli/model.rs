@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -12,7 +12,8 @@ use sori::{EndpointRules, Options, Prose, Recognizer, Search, Stream};
 /// Which model, and what runs it; the same for every subcommand that recognises.
 #[derive(Args)]
 pub(super) struct ModelArgs {
-    /// Model package: the directory that holds config.json.
+    /// Model package: the directory that holds config.json. Without it, the English one that comes with
+    /// this command.
     #[arg(short, long, value_name = "DIR", env = "SORI_MODEL")]
     model: Option<PathBuf>,
     /// What runs the model: ONNX Runtime (ort), tract, or the first of them that works.
@@ -180,10 +181,12 @@ impl ModelArgs {
         endpoint: EndpointRules,
         search: &SearchArgs,
     ) -> anyhow::Result<Opened> {
-        let directory = self
-            .model
-            .as_ref()
-            .context("no model: name a package with --model DIR, or in SORI_MODEL")?;
+        let directory = match &self.model {
+            Some(directory) => directory.clone(),
+            None => {
+                bundled().context("no model: name a package with --model DIR, or in SORI_MODEL")?
+            }
+        };
         let engine = EngineOptions {
             engine: match self.engine {
                 EngineArg::Auto => EngineChoice::Auto,
@@ -197,7 +200,7 @@ impl ModelArgs {
             },
             threads: usize::from(self.threads),
         };
-        let package = Package::open(directory)?;
+        let package = Package::open(&directory)?;
         let language = &package.config().language;
         if search.prose && Prose::new(language).is_none() {
             log::warn!("--prose has no rules for the model's language, {language:?}");
@@ -229,6 +232,22 @@ impl ModelArgs {
             grammar,
         })
     }
+}
+
+/// Where the package that comes with the command lies: beside it in an installation or an unpacked
+/// archive, else in the checkout that it was built in.
+fn bundled() -> Option<PathBuf> {
+    const NAME: &str = "sori-en-5m";
+    let checkout = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models")).join(NAME);
+    let beside = std::env::current_exe().ok().and_then(|command| {
+        let folder = command.parent()?;
+        let places = [
+            folder.join("../share/sori").join(NAME),
+            folder.join("models").join(NAME),
+        ];
+        places.into_iter().find(|place| place.exists())
+    });
+    beside.or_else(|| checkout.exists().then_some(checkout))
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
