@@ -30,6 +30,7 @@ enum Command {
     Tokenizer(cli::tokenizer::TrainTokenizer),
     Train(cli::train::Train),
     Head(cli::train::Head),
+    Teach(cli::train::Teach),
     Evaluate(cli::evaluate::Evaluate),
     Table(cli::table::Table),
     Plot(cli::plot::Plot),
@@ -61,6 +62,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Plot(arguments) => cli::plot::run(&arguments)?,
         Command::Train(arguments) => return cli::train::run(arguments),
         Command::Head(arguments) => return cli::train::run_head(arguments),
+        Command::Teach(arguments) => return cli::train::run_teach(&arguments),
         Command::Table(arguments) => return cli::table::run(&arguments),
     }
     Ok(ExitCode::SUCCESS)

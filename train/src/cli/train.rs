@@ -40,6 +40,37 @@ pub(crate) struct Head {
     unfreeze: Option<u32>,
 }
 
+/// Ask the recipe's teacher once about all training speech, and keep what it says.
+///
+/// The recipe has a folder for it: `[teacher] cache = "DIR"`. Training then does not pay the teacher
+/// again, whatever the run. Stopped and called again, it goes on.
+#[derive(Args)]
+pub(crate) struct Teach {
+    /// The recipe, in TOML.
+    #[arg(value_name = "RECIPE")]
+    recipe: PathBuf,
+    /// Change a value of the recipe: `teacher.cache=DIR`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    #[command(flatten)]
+    device: DeviceArgument,
+}
+
+pub(crate) fn run_teach(arguments: &Teach) -> anyhow::Result<ExitCode> {
+    let recipe = config::read(&arguments.recipe, &arguments.overrides)?;
+    let device = arguments.device.open()?;
+    interrupt::listen()?;
+    let taught = trainer::teach(&recipe, device, &interrupt::STOP)?;
+    println!(
+        "{:.2} h of speech are known, {:.2} h of them heard now",
+        taught.hours, taught.heard
+    );
+    Ok(match taught.stopped {
+        true => ExitCode::from(130),
+        false => ExitCode::SUCCESS,
+    })
+}
+
 /// What every run takes.
 #[derive(Args)]
 struct RunArguments {

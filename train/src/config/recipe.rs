@@ -9,6 +9,7 @@ use super::model::ModelRecipe;
 use super::optimiser::Optimiser;
 use super::stage::Stage;
 use crate::data::{Augmentation, Batching, LoaderConfig, Source, SpecAugment, Strictness};
+use crate::loss::HeadMatching;
 use crate::model::{Context, TeacherSource};
 
 /// Milliseconds of an output frame.
@@ -77,6 +78,11 @@ pub struct TeacherRecipe {
     /// The layer whose attention map it gives, from 0, where it offers a choice. Default: the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer: Option<usize>,
+    /// A folder where what the teacher says is kept, so that it is asked once about each utterance at
+    /// each speed. It then hears the speech without quiet, room and noise, and attention maps are
+    /// compared as means over heads. Default: none, it hears what the student hears each time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PathBuf>,
 }
 
 /// `[data]`.
@@ -269,9 +275,7 @@ impl Contexts {
 }
 
 impl DataRecipe {
-    /// How batches for training are made.
-    #[must_use]
-    pub fn loader(&self, seed: u64) -> LoaderConfig {
+    fn loader(&self, seed: u64) -> LoaderConfig {
         let defaults = LoaderConfig::default();
         LoaderConfig {
             seed,
@@ -296,6 +300,22 @@ impl DataRecipe {
 }
 
 impl Recipe {
+    /// How batches for training are made.
+    #[must_use]
+    pub fn loader(&self) -> LoaderConfig {
+        LoaderConfig {
+            keep_clean: self.keeps_clean(),
+            ..self.data.loader(self.seed)
+        }
+    }
+
+    /// Whether the teacher hears the speech alone, as what it says is kept.
+    pub(crate) fn keeps_clean(&self) -> bool {
+        self.teacher
+            .as_ref()
+            .is_some_and(|teacher| teacher.cache.is_some())
+    }
+
     /// Checks everything that can be checked without the data and the teacher.
     ///
     /// # Errors
@@ -340,7 +360,7 @@ impl Recipe {
             0,
             !self.data.train.is_empty(),
         )?;
-        self.data.loader(self.seed).validate()?;
+        self.loader().validate()?;
         self.optimiser.validate()?;
         let Checkpoints {
             every_steps,
@@ -384,6 +404,22 @@ impl Recipe {
         }
         match &self.teacher {
             Some(teacher) => {
+                let grouped = self
+                    .stages
+                    .iter()
+                    .find(|stage| stage.loss.sam > 0.0 && stage.heads != HeadMatching::Mean);
+                let name = grouped.map_or("", |stage| stage.name.as_str());
+                require(
+                    "teacher.cache",
+                    format!(
+                        "none, as stage {name:?} compares head by head and the cache keeps means"
+                    ),
+                    teacher
+                        .cache
+                        .as_ref()
+                        .map_or("".into(), |path| path.to_string_lossy()),
+                    teacher.cache.is_none() || grouped.is_none(),
+                )?;
                 let holds = teacher.source.parse::<TeacherSource>();
                 let expected = "sori:FILE, nemo:FILE, whisper:ENCODER, whisper:ENCODER+HEAD or torchscript:FILE";
                 require("teacher.source", expected, &teacher.source, holds.is_ok())

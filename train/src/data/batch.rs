@@ -14,6 +14,10 @@ pub struct Batch {
     pub waveforms: Tensor,
     /// Samples of each utterance.
     pub samples: Vec<i64>,
+    /// The speech of each utterance alone, if it is kept ([`LoaderConfig::keep_clean`]); else empty.
+    ///
+    /// [`LoaderConfig::keep_clean`]: super::LoaderConfig::keep_clean
+    pub clean: Vec<Clean>,
     /// Log-mel features of the same sound, (B, T, 80), partly hidden by SpecAugment: for students.
     pub features: Tensor,
     /// The same features with nothing hidden: for teachers with our front-end.
@@ -34,10 +38,20 @@ pub struct Batch {
     pub next: Position,
 }
 
+/// An utterance's speech without what augmentation puts around and over it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Clean {
+    /// 16 kHz, at the speed that was drawn.
+    pub samples: Vec<f32>,
+    /// Samples of quiet before it in what is heard.
+    pub leading: usize,
+}
+
 /// One utterance, ready to be put into a batch.
 pub(super) struct Example {
     pub(super) hearing: Hearing,
     pub(super) samples: Vec<f32>,
+    pub(super) clean: Option<Clean>,
     /// (frames, 80).
     pub(super) features: Vec<f32>,
     /// The same, partly hidden; `None` if nothing is.
@@ -72,6 +86,7 @@ impl Batch {
                 samples,
             ),
             samples: Vec::new(),
+            clean: Vec::new(),
             features: masked,
             clean_features: features,
             frames: Vec::new(),
@@ -84,6 +99,7 @@ impl Batch {
         };
         for example in examples {
             batch.samples.push(example.samples.len() as i64);
+            batch.clean.extend(example.clean);
             batch
                 .frames
                 .push((example.features.len() / LogMel::BINS) as i64);

@@ -12,7 +12,7 @@ use sori::features::{LogMel, log_mel};
 
 use super::audio;
 use super::augment::{Augmentation, Augmenter};
-use super::batch::{Batch, Example};
+use super::batch::{Batch, Clean, Example};
 use super::chance::{Hearing, Purpose};
 use super::corpus::Corpus;
 use super::error::{DataError, Strictness, require};
@@ -47,6 +47,9 @@ pub struct LoaderConfig {
     /// Transcripts are split into pieces in random ways, see [`Tokenizer::sample`]: the power of
     /// their probability, 0.1 to 0.5 as a rule. Default: none, the best split.
     pub subword_alpha: Option<f64>,
+    /// Batches keep the speech without quiet, room and noise ([`Batch::clean`]). Default: no.
+    #[serde(skip)]
+    pub keep_clean: bool,
 }
 
 impl Default for LoaderConfig {
@@ -62,6 +65,7 @@ impl Default for LoaderConfig {
             augmentation: Augmentation::default(),
             spec_augment: SpecAugment::default(),
             subword_alpha: None,
+            keep_clean: false,
         }
     }
 }
@@ -203,9 +207,11 @@ impl Loader {
             let worker = Worker {
                 entries: entries.clone(),
                 tokenizer,
+                augmentation: augmentation.clone(),
                 augmenter: Augmenter::new(augmentation.clone(), noises.clone(), entries.clone()),
                 spec_augment: config.spec_augment.clone(),
                 subword_alpha: config.subword_alpha,
+                keep_clean: config.keep_clean,
                 strictness,
                 counters: counters.clone(),
             };
@@ -355,9 +361,11 @@ fn plan(sampler: &mut Sampler, epochs: Option<u64>, workers: &[PlanSender]) {
 struct Worker {
     entries: Arc<[Entry]>,
     tokenizer: Arc<Tokenizer>,
+    augmentation: Arc<Augmentation>,
     augmenter: Augmenter,
     spec_augment: SpecAugment,
     subword_alpha: Option<f64>,
+    keep_clean: bool,
     strictness: Strictness,
     counters: Arc<Counters>,
 }
@@ -389,11 +397,14 @@ impl Worker {
     fn example(&mut self, hearing: Hearing) -> Result<Example, DataError> {
         let entry = &self.entries[hearing.utterance as usize];
         let (strictness, noises) = (self.strictness, &self.counters.noises);
-        let samples = self
-            .augmenter
-            .apply(audio::read(entry)?, hearing, &mut |error| {
-                pass_over(strictness, noises, error)
-            })?;
+        let played = self.augmenter.play(audio::read(entry)?, hearing);
+        let clean = self.keep_clean.then(|| Clean {
+            samples: played.clone(),
+            leading: self.augmentation.stretch(hearing).leading(),
+        });
+        let samples = self.augmenter.disturb(played, hearing, &mut |error| {
+            pass_over(strictness, noises, error)
+        })?;
         let features = log_mel(&samples);
         let masked = (!self.spec_augment.is_none()).then(|| {
             let mut masked = features.clone();
@@ -404,6 +415,7 @@ impl Worker {
             hearing,
             tokens: self.tokens(&entry.text, samples.len(), hearing)?,
             samples,
+            clean,
             features,
             masked,
             id: entry.id(),

@@ -44,7 +44,7 @@ pub mod text;
 mod tokenizer;
 
 pub use augment::{Augmentation, Augmenter, Gain, Noise, Quiet, Room, Speed, Stretch, Telephone};
-pub use batch::Batch;
+pub use batch::{Batch, Clean};
 pub use chance::Hearing;
 pub use corpus::{Corpus, Source};
 pub use error::{AudioFault, DataError, LineFault, Strictness};

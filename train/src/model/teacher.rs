@@ -45,6 +45,21 @@ pub enum TeacherSource {
     TorchScript(PathBuf),
 }
 
+impl TeacherSource {
+    /// The files that make the teacher.
+    #[must_use]
+    pub fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::Sori(path) | Self::Nemo(path) | Self::TorchScript(path) => vec![path],
+            Self::Whisper { encoder, head } => [Some(encoder), head.as_ref()]
+                .into_iter()
+                .flatten()
+                .map(PathBuf::as_path)
+                .collect(),
+        }
+    }
+}
+
 /// Why a teacher cannot be had or used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -40,7 +40,11 @@ impl Classroom {
         let network = recipe.model.network(tokenizer.pieces().len())?;
         let architecture = Architecture::open(network, device)?;
         let teacher = match &recipe.teacher {
-            Some(teacher) => Some(Listener::open(teacher, device)?),
+            Some(teacher) => {
+                let mut listener = Listener::open(teacher, device)?;
+                listener.keep(teacher, recipe.precision, &recipe.stages)?;
+                Some(listener)
+            }
             None => None,
         };
         if let Some(teacher) = &teacher {
@@ -84,7 +88,10 @@ impl Classroom {
     pub(super) fn other_ear(&self) -> Option<Ear> {
         match (&self.own_front_end, &self.teacher) {
             (Some(own), _) => Some(Ear::student(own.clone())),
-            (None, Some(teacher)) => Some(Ear::teacher(teacher.front_end().clone())),
+            (None, Some(teacher)) => {
+                let cache = teacher.cache().cloned();
+                Some(Ear::teacher(teacher.front_end().clone(), cache))
+            }
             (None, None) => None,
         }
     }
@@ -120,10 +127,8 @@ impl Classroom {
     ) -> Result<(Objective, Output), TrainError> {
         let attention = stage.loss.sam > 0.0;
         let autocast = self.autocast()?;
-        let teacher = match (&self.teacher, &course.other_features) {
-            (Some(teacher), Some(heard)) if stage.loss.need_teacher() => {
-                Some(teacher.hear(heard, attention)?)
-            }
+        let teacher = match &self.teacher {
+            Some(teacher) if stage.loss.need_teacher() => teacher.hear(course, attention)?,
             _ => None,
         };
         let pass = Pass {
@@ -161,14 +166,16 @@ impl Classroom {
         course: &Course,
         student: &Output,
     ) -> Result<Option<SpikeAgreement>, TrainError> {
-        let (Some(teacher), Some(heard)) = (&self.teacher, &course.other_features) else {
+        let Some(teacher) = &self.teacher else {
             return Ok(None);
         };
         if !teacher.has_posteriors_over(self.tokenizer.pieces()) {
             return Ok(None);
         }
         let _autocast = self.autocast()?;
-        let heard = teacher.hear(heard, false)?;
+        let Some(heard) = teacher.hear(course, false)? else {
+            return Ok(None);
+        };
         Ok(heard.log_probs.map(|posteriors| {
             let teacher = Frames {
                 values: &posteriors,

@@ -79,6 +79,12 @@ pub enum TrainError {
         /// The longest utterance after augmentation, in seconds.
         found: f64,
     },
+    /// The recipe does not say where the teacher's words are kept. Give `teacher.source` and
+    /// `teacher.cache`.
+    #[error(
+        "the recipe has no teacher whose words are kept: give teacher.source and teacher.cache"
+    )]
+    NothingKept,
     /// Teacher and student cannot be compared.
     #[error(transparent)]
     Loss(#[from] LossError),

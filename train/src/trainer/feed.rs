@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use tch::Tensor;
 
-use crate::data::{Batch, Broken, DataError, Loader, SpecAugment, Waiting};
+use super::cache::{self, Cache, Key, Record};
+use super::error::TrainError;
+use crate::data::{Batch, Broken, Loader, SpecAugment, Waiting};
 use crate::front_end::FrontEnd;
 
 /// Batches that may wait for the trainer, besides those in the loader.
@@ -18,23 +20,34 @@ pub(super) struct Ear {
     front_end: FrontEnd,
     /// What is hidden from a student is hidden in these features, too.
     masked: bool,
+    /// What a teacher said before.
+    cache: Option<Cache>,
 }
 
 /// A batch for all who hear it.
 pub(super) struct Course {
     pub(super) batch: Batch,
     /// Features of the other ear's front-end, (B, T, width), and the frames of each utterance; `None`
-    /// without one.
+    /// without one. If there is a cache, of the utterances that it lacks.
     pub(super) other_features: Option<(Tensor, Vec<i64>)>,
+    /// What a cache has of each utterance, if there is one.
+    pub(super) known: Option<Vec<Known>>,
     /// What could not be read so far.
     pub(super) broken: Broken,
 }
 
+/// What a cache has of an utterance.
+pub(super) struct Known {
+    pub(super) key: Key,
+    pub(super) record: Option<Record>,
+}
+
 impl Ear {
-    pub(super) fn teacher(front_end: FrontEnd) -> Self {
+    pub(super) fn teacher(front_end: FrontEnd, cache: Option<Cache>) -> Self {
         Self {
             front_end,
             masked: false,
+            cache,
         }
     }
 
@@ -42,7 +55,38 @@ impl Ear {
         Self {
             front_end,
             masked: true,
+            cache: None,
         }
+    }
+
+    /// A batch, and all that this ear hears of it.
+    fn attend(&self, batch: Batch, masks: &SpecAugment) -> Result<Course, TrainError> {
+        let Some(cache) = &self.cache else {
+            return Ok(Course {
+                other_features: Some(self.hear(&batch, masks)),
+                known: None,
+                batch,
+                broken: Broken::default(),
+            });
+        };
+        let known = batch.clean.iter().map(|clean| {
+            let key = cache::key(clean);
+            let record = cache.get(&key)?;
+            Ok(Known { key, record })
+        });
+        let known = known.collect::<Result<Vec<_>, TrainError>>()?;
+        let missing = batch.clean.iter().zip(&known);
+        let missing: Vec<_> = missing
+            .filter(|(_, known)| known.record.is_none())
+            .map(|(clean, _)| clean.samples.clone())
+            .collect();
+        let features = (!missing.is_empty()).then(|| self.front_end.batch(&missing));
+        Ok(Course {
+            other_features: features,
+            known: Some(known),
+            batch,
+            broken: Broken::default(),
+        })
     }
 
     fn hear(&self, batch: &Batch, masks: &SpecAugment) -> (Tensor, Vec<i64>) {
@@ -63,7 +107,7 @@ impl Ear {
 /// Takes batches from a loader and computes the other ear's features, in a thread of its own.
 pub(super) struct Feed {
     /// Gone once there is nothing more to receive.
-    courses: Option<Receiver<Result<Course, DataError>>>,
+    courses: Option<Receiver<Result<Course, TrainError>>>,
     thread: Option<JoinHandle<()>>,
     first_asked: Option<Instant>,
     waited: Duration,
@@ -76,10 +120,17 @@ impl Feed {
             let mut loader = loader;
             while let Some(batch) = loader.next() {
                 let broken = loader.broken();
-                let course = batch.map(|batch| Course {
-                    other_features: other.as_ref().map(|ear| ear.hear(&batch, &masks)),
-                    batch,
-                    broken,
+                let course = batch.map_err(TrainError::from).and_then(|batch| {
+                    let course = match &other {
+                        Some(ear) => ear.attend(batch, &masks)?,
+                        None => Course {
+                            batch,
+                            other_features: None,
+                            known: None,
+                            broken,
+                        },
+                    };
+                    Ok(Course { broken, ..course })
                 });
                 if sender.send(course).is_err() {
                     break;
@@ -106,7 +157,7 @@ impl Feed {
 }
 
 impl Iterator for Feed {
-    type Item = Result<Course, DataError>;
+    type Item = Result<Course, TrainError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let asked = Instant::now();

@@ -31,6 +31,7 @@ impl HeldOut {
             corpus: Corpus::read(&sources, strictness)?,
             config: LoaderConfig {
                 batching: recipe.data.batching.clone(),
+                keep_clean: recipe.keeps_clean(),
                 ..LoaderConfig::evaluation()
             },
             strictness,

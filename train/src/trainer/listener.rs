@@ -2,13 +2,15 @@
 
 use tch::{Device, Tensor};
 
+use super::cache::{self, Cache, Placed, Wanted};
 use super::error::TrainError;
+use super::feed::Course;
 use super::provenance::Provenance;
-use crate::config::{DataRecipe, Stage, TeacherRecipe};
+use crate::config::{DataRecipe, Precision, Stage, TeacherRecipe};
 use crate::data::{Tokenizer, audio};
 use crate::front_end::FrontEnd;
 use crate::loss::{HeadMatching, LossError};
-use crate::model::{Teacher, TeacherError, TeacherOutput, TeacherSource};
+use crate::model::{Teacher, TeacherOutput, TeacherSource};
 
 const SAMPLE_RATE: f64 = 16_000.0;
 
@@ -24,6 +26,8 @@ pub(super) struct Listener {
     heads: Option<i64>,
     /// Width of its hidden vectors.
     pub(super) width: Option<i64>,
+    /// What it said before.
+    cache: Option<Cache>,
 }
 
 impl Listener {
@@ -58,6 +62,7 @@ impl Listener {
             tokens,
             teacher,
             device,
+            cache: None,
         })
     }
 
@@ -136,14 +141,72 @@ impl Listener {
         self.teacher.front_end()
     }
 
-    /// Listens to features of its front-end, (B, T, width), with so many real frames each.
+    /// Keeps what it says about clean speech, and says it again, in `folder`.
+    pub(super) fn keep(
+        &mut self,
+        recipe: &TeacherRecipe,
+        precision: Precision,
+        stages: &[Stage],
+    ) -> Result<(), TrainError> {
+        self.cache = match &recipe.cache {
+            Some(folder) => {
+                let source = recipe.source.parse()?;
+                let wanted = Wanted::by(stages);
+                Some(Cache::open(
+                    folder,
+                    &source,
+                    recipe.layer,
+                    precision,
+                    wanted,
+                )?)
+            }
+            None => None,
+        };
+        Ok(())
+    }
+
+    /// What it said before, if that is kept.
+    pub(super) fn cache(&self) -> Option<&Cache> {
+        self.cache.as_ref()
+    }
+
+    /// Listens to a batch; to what it has not heard before, where that is kept. `None` if nobody
+    /// computed what it hears.
     pub(super) fn hear(
         &self,
-        (features, lengths): &(Tensor, Vec<i64>),
+        course: &Course,
         attention: bool,
-    ) -> Result<TeacherOutput, TeacherError> {
-        self.teacher
-            .listen(&features.to_device(self.device), lengths, attention)
+    ) -> Result<Option<TeacherOutput>, TrainError> {
+        let listen = |(features, lengths): &(Tensor, Vec<i64>), attention| {
+            let features = features.to_device(self.device);
+            self.teacher.listen(&features, lengths, attention)
+        };
+        let (Some(cache), Some(known)) = (&self.cache, &course.known) else {
+            let heard = course.other_features.as_ref();
+            return Ok(heard.map(|heard| listen(heard, attention)).transpose()?);
+        };
+        let missing = known.iter().filter(|known| known.record.is_none());
+        let keys: Vec<_> = missing.map(|known| known.key).collect();
+        let mut fresh = match &course.other_features {
+            Some(heard) => cache.put(&keys, &listen(heard, cache.attention())?)?,
+            None => Vec::new(),
+        }
+        .into_iter();
+        let rows = known
+            .iter()
+            .zip(&course.batch.clean)
+            .zip(&course.batch.frames);
+        let placed: Vec<_> = rows
+            .filter_map(|((known, clean), &frames)| {
+                let record = known.record.clone().or_else(|| fresh.next())?;
+                Some(Placed {
+                    record,
+                    leading: clean.leading,
+                    frames,
+                })
+            })
+            .collect();
+        Ok(Some(cache::join(&placed, self.outputs, self.device)))
     }
 }
 

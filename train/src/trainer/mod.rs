@@ -14,6 +14,7 @@
 //! A run that was cut off and resumed gives the same losses as an unbroken one: all random numbers
 //! follow from the seed and the step.
 
+mod cache;
 mod checkpoint;
 mod classroom;
 mod error;
@@ -30,6 +31,7 @@ mod provenance;
 mod run;
 mod schedule;
 mod student;
+mod teach;
 mod tensorboard;
 mod trained;
 mod window;
@@ -47,6 +49,7 @@ use run::{Parts, Run};
 
 pub use error::TrainError;
 pub use provenance::{Provenance, commit};
+pub use teach::{Taught, teach};
 
 /// How a recipe is run.
 #[derive(Debug, Clone, Copy)]

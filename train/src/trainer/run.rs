@@ -44,7 +44,7 @@ impl Parts {
         Ok(Loader::start(
             &self.corpus,
             self.classroom.tokenizer.clone(),
-            &recipe.data.loader(recipe.seed),
+            &recipe.loader(),
             recipe.data.strictness(),
             Shard::WHOLE,
             from,

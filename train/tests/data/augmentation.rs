@@ -153,11 +153,12 @@ fn quiet_surrounds_the_sound_and_ends_in_zeros() {
     };
     let sound = tone(440.0, 1.0, RATE);
     let heard = apply(&settings, &sound, hearing(0));
-    assert_eq!(heard.len(), 1600 + 16_000 + 8000);
-    assert!(heard[17_600..].iter().all(|&sample| sample == 0.0));
+    // A tenth of a second, rounded up to whole output frames.
+    assert_eq!(heard.len(), 1920 + 16_000 + 8000);
+    assert!(heard[17_920..].iter().all(|&sample| sample == 0.0));
     // What comes before the speech is not speech, and not silence either: noise covers it.
-    assert!(power(&heard[..1600]) > 0.0);
-    assert!(share_of_tone(&heard[..1600], 440.0) < 0.2);
+    assert!(power(&heard[..1920]) > 0.0);
+    assert!(share_of_tone(&heard[..1920], 440.0) < 0.2);
 }
 
 fn with_noise(noise: Noise) -> Augmentation {

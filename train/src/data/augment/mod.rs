@@ -65,7 +65,8 @@ pub struct Speed {
 pub struct Quiet {
     /// Default: 0.3.
     pub probability: f64,
-    /// Seconds put before the speech, which noise and room may fill. Default: 0 to 0.5.
+    /// Seconds put before the speech, rounded up to 40 ms, which noise and room may fill. Default: 0 to
+    /// 0.5.
     pub leading: [f64; 2],
     /// Seconds of zeros put after everything. Default: 0 to 1.
     pub trailing: [f64; 2],
@@ -107,6 +108,9 @@ impl Default for Gain {
         }
     }
 }
+
+/// Samples to an output frame of a model, 40 ms.
+const FRAME: usize = 640;
 
 const SPEEDS: [f64; 2] = [0.5, 2.0];
 
@@ -171,7 +175,9 @@ impl Augmentation {
             ..Stretch::default()
         };
         if happens(&mut rng, self.quiet.probability) {
-            stretch.leading = samples_in(within(&mut rng, self.quiet.leading));
+            // Whole output frames, so that what is known of the speech alone fits by a shift.
+            let leading = samples_in(within(&mut rng, self.quiet.leading));
+            stretch.leading = leading.next_multiple_of(FRAME);
             stretch.trailing = samples_in(within(&mut rng, self.quiet.trailing));
         }
         stretch
@@ -190,7 +196,8 @@ impl Augmentation {
             .samples(samples)
         };
         let quiet = if self.quiet.probability > 0.0 {
-            samples_in(self.quiet.leading[1]) + samples_in(self.quiet.trailing[1])
+            samples_in(self.quiet.leading[1]).next_multiple_of(FRAME)
+                + samples_in(self.quiet.trailing[1])
         } else {
             0
         };
@@ -226,6 +233,12 @@ impl Default for Stretch {
 }
 
 impl Stretch {
+    /// Samples put before.
+    #[must_use]
+    pub fn leading(&self) -> usize {
+        self.leading
+    }
+
     /// Samples that come out for so many that go in.
     #[must_use]
     pub fn samples(&self, samples: usize) -> usize {
@@ -267,6 +280,12 @@ impl Augmenter {
         }
     }
 
+    /// Changes an utterance's speed for one hearing, and nothing else.
+    #[must_use]
+    pub fn play(&self, samples: Vec<f32>, hearing: Hearing) -> Vec<f32> {
+        replay(samples, self.settings.stretch(hearing).rate)
+    }
+
     /// Changes an utterance's samples (16 kHz) for one hearing. The result has as many samples as
     /// [`Stretch::samples`] of [`Augmentation::stretch`] says.
     ///
@@ -276,14 +295,30 @@ impl Augmenter {
     /// What `broken` returns.
     pub fn apply(
         &mut self,
+        samples: Vec<f32>,
+        hearing: Hearing,
+        broken: &mut dyn FnMut(DataError) -> Result<(), DataError>,
+    ) -> Result<Vec<f32>, DataError> {
+        let played = self.play(samples, hearing);
+        self.disturb(played, hearing, broken)
+    }
+
+    /// Puts quiet around an utterance that is played at its speed, and everything else over it: what
+    /// [`apply`](Self::apply) does after [`play`](Self::play).
+    ///
+    /// Noise that cannot be read goes to `broken`, which decides whether to go on without it.
+    ///
+    /// # Errors
+    /// What `broken` returns.
+    pub fn disturb(
+        &mut self,
         mut samples: Vec<f32>,
         hearing: Hearing,
         broken: &mut dyn FnMut(DataError) -> Result<(), DataError>,
     ) -> Result<Vec<f32>, DataError> {
         let settings = self.settings.clone();
         let stretch = settings.stretch(hearing);
-        let length = stretch.samples(samples.len());
-        samples = replay(samples, stretch.rate);
+        let length = stretch.leading + samples.len() + stretch.trailing;
         if stretch.leading > 0 {
             samples.splice(0..0, std::iter::repeat_n(0.0, stretch.leading));
         }

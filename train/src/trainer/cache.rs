@@ -1,0 +1,421 @@
+//! What a teacher said about an utterance, kept on disk.
+//!
+//! Content-addressed: by the teacher's files, its layer and its precision (a folder each), and by the
+//! sound itself. So it can be shared by recipes, runs and processes, and nothing in it is ever out of
+//! date. The store is LMDB, which maps it into memory.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use heed::types::Bytes;
+use heed::{Database, Env, EnvOpenOptions};
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind, Tensor};
+
+use super::error::TrainError;
+use crate::config::{Precision, Stage};
+use crate::data::Clean;
+use crate::model::{TeacherOutput, TeacherSource};
+
+/// Address space for a store: more than any disk here, since the file grows as it is written only.
+const LARGEST: usize = 1 << 40;
+
+/// A log-probability that means never.
+const NEVER: f32 = -30.0;
+
+/// Samples to an output frame of 40 ms.
+const FRAME: usize = 640;
+
+/// Which of a teacher's outputs the stages of a recipe compare.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wanted {
+    /// The best token of each frame.
+    spikes: bool,
+    /// Log-probabilities.
+    posteriors: bool,
+    /// The attention map, averaged over heads.
+    map: bool,
+    /// Hidden vectors.
+    hidden: bool,
+}
+
+impl Wanted {
+    pub(super) fn by(stages: &[Stage]) -> Self {
+        let mut wanted = Self::default();
+        for Stage { loss, .. } in stages {
+            wanted.posteriors |= loss.softmax > 0.0;
+            wanted.map |= loss.sam > 0.0;
+            wanted.hidden |= loss.feature > 0.0;
+            wanted.spikes |= loss.guided > 0.0;
+        }
+        wanted
+    }
+}
+
+/// The records of one utterance.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Record {
+    frames: usize,
+    /// (frames).
+    spikes: Vec<u16>,
+    /// (frames, outputs).
+    posteriors: Vec<f16>,
+    /// (frames, frames).
+    map: Vec<f16>,
+    /// (frames, width).
+    hidden: Vec<f16>,
+}
+
+/// What an utterance sounds like, as a key.
+pub(super) type Key = [u8; 16];
+
+pub(super) fn key(clean: &Clean) -> Key {
+    let mut hash = Sha256::new();
+    for samples in clean.samples.chunks(1 << 12) {
+        let bytes: Vec<u8> = samples.iter().flat_map(|x| x.to_le_bytes()).collect();
+        hash.update(&bytes);
+    }
+    let mut key = Key::default();
+    key.copy_from_slice(&hash.finalize()[..16]);
+    key
+}
+
+/// The store of one teacher.
+#[derive(Clone)]
+pub(super) struct Cache {
+    path: PathBuf,
+    store: Env,
+    records: Database<Bytes, Bytes>,
+    wanted: Wanted,
+}
+
+impl Cache {
+    /// Opens the store of a teacher in a folder, or makes it.
+    pub(super) fn open(
+        folder: &Path,
+        source: &TeacherSource,
+        layer: Option<usize>,
+        precision: Precision,
+        wanted: Wanted,
+    ) -> Result<Self, TrainError> {
+        let path = folder.join(fingerprint(source, layer, precision)?);
+        let failed = |reason: io::Error| TrainError::Io {
+            path: path.clone(),
+            reason,
+        };
+        fs::create_dir_all(&path).map_err(failed)?;
+        let mut options = EnvOpenOptions::new();
+        options.map_size(LARGEST);
+        // SAFETY: the file is only ever written by LMDB, which locks it between processes; whoever
+        // truncates it by other means while it is mapped breaks this, as with any mapped file.
+        let store = unsafe { options.open(&path) }.map_err(|error| failed(to_io(error)))?;
+        let create = || {
+            let mut transaction = store.write_txn()?;
+            let records = store.create_database(&mut transaction, None)?;
+            transaction.commit()?;
+            Ok(records)
+        };
+        let records = create().map_err(|error| failed(to_io(error)))?;
+        Ok(Self {
+            path,
+            store,
+            records,
+            wanted,
+        })
+    }
+
+    /// What is wanted of an utterance, if all of it is there.
+    pub(super) fn get(&self, key: &Key) -> Result<Option<Record>, TrainError> {
+        let read = || -> heed::Result<Option<Record>> {
+            let transaction = self.store.read_txn()?;
+            let mut record = Record::default();
+            for (kind, is_wanted) in self.wanted.kinds() {
+                if is_wanted {
+                    let Some(bytes) = self.records.get(&transaction, &named(kind, key))? else {
+                        return Ok(None);
+                    };
+                    if record.take(kind, bytes).is_none() {
+                        return Ok(None);
+                    }
+                }
+            }
+            Ok(Some(record))
+        };
+        read().map_err(|error| self.failed(error))
+    }
+
+    /// Keeps what a teacher said about some utterances, which stay in their order.
+    pub(super) fn put(
+        &self,
+        keys: &[Key],
+        output: &TeacherOutput,
+    ) -> Result<Vec<Record>, TrainError> {
+        let records: Vec<_> = (0..keys.len())
+            .map(|row| Record::of(output, row, self.wanted))
+            .collect();
+        let write = || -> heed::Result<()> {
+            let mut transaction = self.store.write_txn()?;
+            for (key, record) in keys.iter().zip(&records) {
+                for (kind, is_wanted) in self.wanted.kinds() {
+                    if is_wanted {
+                        let (key, value) = (named(kind, key), record.bytes(kind));
+                        self.records.put(&mut transaction, &key, &value)?;
+                    }
+                }
+            }
+            transaction.commit()
+        };
+        write().map_err(|error| self.failed(error))?;
+        Ok(records)
+    }
+
+    /// Whether the teacher's attention map has to be computed for what is missing.
+    pub(super) fn attention(&self) -> bool {
+        self.wanted.map
+    }
+
+    fn failed(&self, error: heed::Error) -> TrainError {
+        TrainError::Io {
+            path: self.path.clone(),
+            reason: to_io(error),
+        }
+    }
+}
+
+fn to_io(error: heed::Error) -> io::Error {
+    match error {
+        heed::Error::Io(error) => error,
+        other => io::Error::other(other),
+    }
+}
+
+fn fingerprint(
+    source: &TeacherSource,
+    layer: Option<usize>,
+    precision: Precision,
+) -> Result<String, TrainError> {
+    let mut hash = Sha256::new();
+    for path in source.files() {
+        let failed = |reason| TrainError::Io {
+            path: path.into(),
+            reason,
+        };
+        let mut file = File::open(path).map_err(failed)?;
+        io::copy(&mut file, &mut hash).map_err(failed)?;
+    }
+    hash.update(format!("{layer:?}"));
+    let hash: String = hash.finalize()[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let precision = match precision {
+        Precision::Fp32 => "fp32",
+        Precision::Bf16 => "bf16",
+    };
+    Ok(format!("{hash}-{precision}"))
+}
+
+/// Kinds of records.
+#[derive(Debug, Clone, Copy)]
+enum RecordKind {
+    Spikes,
+    Posteriors,
+    Map,
+    Hidden,
+}
+
+impl Wanted {
+    fn kinds(self) -> [(RecordKind, bool); 4] {
+        [
+            (RecordKind::Spikes, self.spikes),
+            (RecordKind::Posteriors, self.posteriors),
+            (RecordKind::Map, self.map),
+            (RecordKind::Hidden, self.hidden),
+        ]
+    }
+}
+
+fn named(kind: RecordKind, key: &Key) -> [u8; 17] {
+    let mut named = [kind as u8; 17];
+    named[1..].copy_from_slice(key);
+    named
+}
+
+impl Record {
+    /// Row `row` of what a teacher said.
+    fn of(output: &TeacherOutput, row: usize, wanted: Wanted) -> Self {
+        let (index, frames) = (row as i64, output.lengths[row]);
+        let rows = |tensor: &Option<Tensor>| {
+            let tensor = tensor.as_ref()?;
+            Some(tensor.get(index).narrow(-2, 0, frames))
+        };
+        let halves = |tensor: Option<Tensor>, is_wanted: bool| match tensor {
+            Some(tensor) if is_wanted => {
+                let tensor = tensor.to_kind(Kind::Half).to_device(Device::Cpu);
+                Vec::try_from(tensor.contiguous().view(-1)).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        };
+        let log_probs = rows(&output.log_probs);
+        let spikes = match &log_probs {
+            Some(log_probs) if wanted.spikes => {
+                let best = Vec::<i64>::try_from(log_probs.argmax(-1, false)).unwrap_or_default();
+                best.into_iter().map(|token| token as u16).collect()
+            }
+            _ => Vec::new(),
+        };
+        let map = output.attention.as_ref().map(|maps| {
+            maps.get(index)
+                .mean_dim(0, false, Kind::Float)
+                .narrow(0, 0, frames)
+                .narrow(1, 0, frames)
+        });
+        Self {
+            frames: frames as usize,
+            spikes,
+            posteriors: halves(log_probs, wanted.posteriors),
+            map: halves(map, wanted.map),
+            hidden: halves(rows(&output.hidden), wanted.hidden),
+        }
+    }
+
+    fn bytes(&self, kind: RecordKind) -> Vec<u8> {
+        let mut bytes = (self.frames as u32).to_le_bytes().to_vec();
+        let halves = |values: &[f16]| values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let values: Vec<u8> = match kind {
+            RecordKind::Spikes => self.spikes.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            RecordKind::Posteriors => halves(&self.posteriors),
+            RecordKind::Map => halves(&self.map),
+            RecordKind::Hidden => halves(&self.hidden),
+        };
+        bytes.extend(values);
+        bytes
+    }
+
+    /// Takes a record's bytes in; `None` if they are damaged.
+    fn take(&mut self, kind: RecordKind, bytes: &[u8]) -> Option<()> {
+        let (frames, values) = bytes.split_first_chunk()?;
+        self.frames = u32::from_le_bytes(*frames) as usize;
+        let (pairs, rest) = values.as_chunks::<2>();
+        let counts_frames = self.frames > 0 && pairs.len().is_multiple_of(self.frames);
+        if !rest.is_empty() || !counts_frames {
+            return None;
+        }
+        let halves = || pairs.iter().map(|pair| f16::from_le_bytes(*pair)).collect();
+        match kind {
+            RecordKind::Spikes => {
+                self.spikes = pairs.iter().map(|pair| u16::from_le_bytes(*pair)).collect();
+            }
+            RecordKind::Posteriors => self.posteriors = halves(),
+            RecordKind::Map => self.map = halves(),
+            RecordKind::Hidden => self.hidden = halves(),
+        }
+        Some(())
+    }
+}
+
+/// One utterance of a batch: what the teacher said about its clean sound, and where that lies in what
+/// the student hears.
+pub(super) struct Placed {
+    pub(super) record: Record,
+    /// Samples of quiet before it.
+    pub(super) leading: usize,
+    /// Log-mel frames of the whole.
+    pub(super) frames: i64,
+}
+
+/// What a teacher would say about a batch: around the clean sound nothing is said, nothing is attended
+/// to, and hidden vectors stay what they are at its edges.
+pub(super) fn join(placed: &[Placed], outputs: Option<i64>, device: Device) -> TeacherOutput {
+    let tensor = |values: &[f32]| Tensor::from_slice(values).to_device(device);
+    let lengths: Vec<_> = placed
+        .iter()
+        .map(|placed| (placed.frames + 2) / 4)
+        .collect();
+    let longest = lengths.iter().copied().max().unwrap_or(0) as usize;
+    let (batch, shape) = (placed.len() as i64, longest as i64);
+    // Where row `row` of an utterance's record goes, for all that fit.
+    let frames = |placed: &Placed| {
+        let start = placed.leading.div_ceil(FRAME);
+        (0..placed.record.frames)
+            .map(move |frame| (frame, start + frame))
+            .take_while(move |(_, place)| *place < longest)
+    };
+
+    let first = placed.first().map(|placed| &placed.record);
+    let log_probs = first
+        .filter(|record| !record.spikes.is_empty() || !record.posteriors.is_empty())
+        .and(outputs)
+        .map(|outputs| {
+            let width = outputs as usize;
+            let mut values = vec![NEVER; placed.len() * longest * width];
+            for (placed, values) in placed.iter().zip(values.chunks_mut(longest * width)) {
+                values
+                    .iter_mut()
+                    .skip(width - 1)
+                    .step_by(width)
+                    .for_each(|blank| *blank = 0.0);
+                for (frame, place) in frames(placed) {
+                    let row = &mut values[place * width..][..width];
+                    let record = &placed.record;
+                    if let Some(posteriors) = record.posteriors.chunks_exact(width).nth(frame) {
+                        posteriors.convert_to_f32_slice(row);
+                    } else {
+                        row[width - 1] = NEVER;
+                    }
+                    // In half precision another token may have become as probable.
+                    if let Some(&spike) = record.spikes.get(frame)
+                        && usize::from(spike) < width
+                    {
+                        let best = row.iter().copied().fold(NEVER, f32::max);
+                        let spike = &mut row[usize::from(spike)];
+                        *spike = if record.posteriors.is_empty() {
+                            0.0
+                        } else {
+                            best.next_up()
+                        };
+                    }
+                }
+            }
+            tensor(&values).view([batch, shape, outputs])
+        });
+    let attention = first.filter(|record| !record.map.is_empty()).map(|_| {
+        let mut values = vec![0.0; placed.len() * longest * longest];
+        for (placed, values) in placed.iter().zip(values.chunks_mut(longest * longest)) {
+            let record = &placed.record;
+            let Some((_, start)) = frames(placed).next() else {
+                continue;
+            };
+            for (frame, place) in frames(placed) {
+                let row = &record.map[frame * record.frames..][..record.frames];
+                let seen = row.len().min(longest - start);
+                row[..seen].convert_to_f32_slice(&mut values[place * longest + start..][..seen]);
+            }
+        }
+        tensor(&values).view([batch, 1, shape, shape])
+    });
+    let hidden = first
+        .filter(|record| !record.hidden.is_empty())
+        .map(|first| {
+            let width = first.hidden.len() / first.frames;
+            let mut values = vec![0.0; placed.len() * longest * width];
+            for (placed, values) in placed.iter().zip(values.chunks_mut(longest * width)) {
+                let record = &placed.record;
+                let start = placed.leading.div_ceil(FRAME);
+                for (place, row) in values.chunks_exact_mut(width).enumerate() {
+                    let frame = place.saturating_sub(start).min(record.frames - 1);
+                    record.hidden[frame * width..][..width].convert_to_f32_slice(row);
+                }
+            }
+            tensor(&values).view([batch, shape, width as i64])
+        });
+    TeacherOutput {
+        log_probs,
+        attention,
+        hidden,
+        lengths,
+    }
+}

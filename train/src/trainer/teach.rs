@@ -1,0 +1,113 @@
+//! Asks a teacher about everything that a recipe will want to know, before training.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tch::{Device, no_grad};
+
+use super::error::TrainError;
+use super::feed::{Ear, Feed};
+use super::listener::{Listener, check_length};
+use crate::config::{Precision, Recipe};
+use crate::data::{
+    Augmentation, Corpus, Loader, LoaderConfig, Position, Shard, Source, SpecAugment, Tokenizer,
+};
+use crate::torch::Autocast;
+
+/// What a teacher was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Taught {
+    /// Hours of speech, at all speeds, that are in the cache now.
+    pub hours: f64,
+    /// Hours of it that the teacher heard just now.
+    pub heard: f64,
+    /// Whether it was stopped before the end.
+    pub stopped: bool,
+}
+
+/// Lets the recipe's teacher hear all training speech at all speeds, and keeps what its stages compare
+/// in `teacher.cache`. What is there already is left out, so that it can be stopped and called again.
+///
+/// # Errors
+/// If the recipe has no teacher or no cache for it, and as [`train`](super::train).
+pub fn teach(recipe: &Recipe, device: Device, stop: &AtomicBool) -> Result<Taught, TrainError> {
+    recipe.validate()?;
+    let Some((teacher, Some(cache))) = recipe
+        .teacher
+        .as_ref()
+        .map(|teacher| (teacher, &teacher.cache))
+    else {
+        return Err(TrainError::NothingKept);
+    };
+    log::info!("the teacher's words are kept in {}", cache.display());
+    let mut listener = Listener::open(teacher, device)?;
+    listener.keep(teacher, recipe.precision, &recipe.stages)?;
+    check_length(&recipe.data, "the teacher", listener.max_frames())?;
+
+    let tokenizer = std::sync::Arc::new(Tokenizer::load(&recipe.data.tokenizer)?);
+    let strictness = recipe.data.strictness();
+    let sources: Vec<_> = recipe
+        .data
+        .train
+        .iter()
+        .map(|source| Source::once(&source.manifest))
+        .collect();
+    let corpus = Corpus::read(&sources, strictness)?;
+    let mut factors = recipe.data.augmentation.speed.factors.clone();
+    if factors.is_empty() {
+        factors.push(1.0);
+    }
+    let spoken: f64 = corpus.entries().iter().map(|entry| entry.duration).sum();
+    let total: f64 = factors.iter().map(|factor| spoken / factor).sum();
+    let bar = ProgressBar::new(total as u64).with_style(
+        ProgressStyle::with_template("{bar:30} {percent} %, {msg}, {eta} left")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+
+    let mut taught = Taught::default();
+    for factor in factors {
+        let mut augmentation = Augmentation::none();
+        augmentation.speed.factors = vec![factor];
+        let config = LoaderConfig {
+            epochs: Some(1),
+            augmentation,
+            spec_augment: SpecAugment::none(),
+            keep_clean: true,
+            ..recipe.loader()
+        };
+        let start = Position::start_of(0);
+        let loader = Loader::start(
+            &corpus,
+            tokenizer.clone(),
+            &config,
+            strictness,
+            Shard::WHOLE,
+            start,
+        )?;
+        let ear = Ear::teacher(listener.front_end().clone(), listener.cache().cloned());
+        for course in Feed::start(loader, Some(ear), SpecAugment::none()) {
+            if stop.load(Ordering::Relaxed) {
+                taught.stopped = true;
+                bar.finish_and_clear();
+                return Ok(taught);
+            }
+            let course = course?;
+            let _autocast = match recipe.precision {
+                Precision::Fp32 => None,
+                Precision::Bf16 => Some(Autocast::begin(device)?),
+            };
+            let wants_map = recipe.stages.iter().any(|stage| stage.loss.sam > 0.0);
+            no_grad(|| listener.hear(&course, wants_map))?;
+            let known = course.known.iter().flatten().zip(&course.batch.samples);
+            for (known, &samples) in known {
+                let hours = samples as f64 / 16_000.0 / 3600.0;
+                taught.hours += hours;
+                taught.heard += if known.record.is_none() { hours } else { 0.0 };
+            }
+            bar.inc(course.batch.seconds() as u64);
+            bar.set_message(format!("{:.1} h heard", taught.heard));
+        }
+    }
+    bar.finish_and_clear();
+    Ok(taught)
+}
