@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(SORI_CACHE)/target
 endif
 SORI = cargo run -q --release -p sori --
 
-.PHONY: demo test lint bench train-demo
+.PHONY: demo test lint bench capi train-demo
 
 demo: ## transcribe a sample on this machine
 	scripts/setup runtime
@@ -35,10 +35,17 @@ bench: ## figures of this machine
 	$(SORI) bench --model tests/data/tone --engine tract tests/data/jfk.wav
 	$(SORI) bench --model tests/data/tone --engine ort tests/data/jfk.wav
 
+BUILD = $(abspath $(or $(CARGO_TARGET_DIR),target))
+PREFIX ?= target/capi
+
+capi: ## the C library: header, shared and static library in PREFIX
+	cargo rustc --release -p sori-capi --crate-type cdylib,staticlib
+	capi/install $(BUILD)/release $(PREFIX)
+
 TRAIN_DEMO = target/train-demo
 
 train-demo: ## train and distil a small model on synthetic speech, within minutes
 	scripts/setup all
 	cargo build --release -p sori-train
 	rm -rf $(TRAIN_DEMO)
-	SORI_TRAIN=$(abspath $(or $(CARGO_TARGET_DIR),target))/release/sori-train recipes/demo/run $(TRAIN_DEMO)
+	SORI_TRAIN=$(BUILD)/release/sori-train recipes/demo/run $(TRAIN_DEMO)

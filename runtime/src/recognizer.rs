@@ -35,6 +35,8 @@ pub struct Options {
     /// digits, capitals, full stops. Partial ones, and without this all, hold what was said and nothing
     /// else. Default `false`.
     pub prose: bool,
+    /// Whether new streams ask the language model of the package, if it brings one along. Default no.
+    pub language_model: bool,
 }
 
 /// How tokens are found in log-probabilities.
@@ -56,6 +58,7 @@ impl Default for Options {
             search: Search::Greedy,
             alternatives: 0,
             prose: false,
+            language_model: false,
         }
     }
 }
@@ -94,6 +97,8 @@ struct Shared {
     package: Package,
     engine: Arc<dyn Engine>,
     options: Options,
+    /// What new streams ask.
+    fusion: Option<Arc<Fusion>>,
 }
 
 impl Recognizer {
@@ -106,12 +111,14 @@ impl Recognizer {
         Self::new(Package::open(directory)?, Options::default())
     }
 
-    /// Loads a package that has been opened before.
+    /// Loads a package that has been opened before. Graphs that it holds in memory are let go once the
+    /// engine has read them.
     ///
     /// # Errors
     /// [`Error::Engine`] when no engine can run it.
-    pub fn new(package: Package, options: Options) -> Result<Self, Error> {
+    pub fn new(mut package: Package, options: Options) -> Result<Self, Error> {
         let engine = engine::load(&package, options.engine)?;
+        package.forget_graphs_in_memory();
         log::info!("{}: {}", package.path().display(), engine.description());
         Ok(Self::with_engine(package, engine, options))
     }
@@ -119,11 +126,17 @@ impl Recognizer {
     /// Runs a package on an engine of the caller's own (an NPU's, say). `options.engine` is unused.
     #[must_use]
     pub fn with_engine(package: Package, engine: Arc<dyn Engine>, options: Options) -> Self {
+        let fusion = options
+            .language_model
+            .then(|| package.language_model())
+            .flatten()
+            .map(|(model, suits)| Arc::new(Fusion::new(model.clone(), suits, package.tokens())));
         Self {
             shared: Arc::new(Shared {
                 package,
                 engine,
                 options,
+                fusion,
             }),
         }
     }
@@ -138,6 +151,13 @@ impl Recognizer {
         } = self.shared.package.config();
         let window = geometry.window_size * LogMel::BINS;
         let blank = self.shared.package.tokens().blank();
+        let mut decoder = match self.shared.options.search {
+            Search::Greedy => Decoder::Greedy(Greedy::new(blank)),
+            Search::Beam(options) => Decoder::Beam(Box::new(Beam::new(blank, options))),
+        };
+        if let Some(fusion) = &self.shared.fusion {
+            decoder.set_language_model(Some(Arc::clone(fusion)));
+        }
         Ok(Stream {
             resampler: Resampler::new(LogMel::SAMPLE_RATE)?,
             samples: Vec::new(),
@@ -145,10 +165,7 @@ impl Recognizer {
             log_mel: LogMel::new(),
             frames: Vec::with_capacity(2 * window),
             session: self.shared.engine.session()?,
-            decoder: match self.shared.options.search {
-                Search::Greedy => Decoder::Greedy(Greedy::new(blank)),
-                Search::Beam(options) => Decoder::Beam(Box::new(Beam::new(blank, options))),
-            },
+            decoder,
             window,
             shift: geometry.chunk_shift * LogMel::BINS,
             clock: Clock {
@@ -328,6 +345,21 @@ impl Stream {
         self.decoder.set_grammar(grammar);
         Events {
             events: &mut self.events,
+        }
+    }
+
+    /// The events that no call has returned yet, for callers who ask for them apart from giving audio.
+    pub fn events(&mut self) -> Events<'_> {
+        Events {
+            events: &mut self.events,
+        }
+    }
+
+    /// The recognizer that this stream is of.
+    #[must_use]
+    pub fn recognizer(&self) -> Recognizer {
+        Recognizer {
+            shared: Arc::clone(&self.shared),
         }
     }
 

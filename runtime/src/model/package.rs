@@ -137,7 +137,7 @@ impl Package {
     /// Builds a package from memory, for callers whose model is not on a file system (an app's
     /// assets, an embedded image). `graph` is used for the precision given with it, and the
     /// package then has that one only. A language model is not looked for:
-    /// [`LanguageModel::from_bytes`] reads it.
+    /// [`with_language_model`](Self::with_language_model) adds it.
     ///
     /// # Errors
     /// A [`PackageError`] whose path is a file name of the package.
@@ -173,6 +173,21 @@ impl Package {
         })
     }
 
+    /// Gives the package a language model in place of any that it brought along. What suits it is in
+    /// `config.json`, or else [`LmOptions::default`].
+    #[must_use]
+    pub fn with_language_model(mut self, model: Arc<LanguageModel>) -> Self {
+        self.language_model = Some(model);
+        self
+    }
+
+    /// Drops the graphs whose bytes are in memory: what remains names none of them.
+    pub(crate) fn forget_graphs_in_memory(&mut self) {
+        for slot in [&mut self.fp32, &mut self.int8] {
+            slot.take_if(|graph| matches!(graph.source, GraphSource::Memory(_)));
+        }
+    }
+
     /// The directory, or `<memory>`.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -194,8 +209,9 @@ impl Package {
     /// The language model that the package brings along, and what suits it.
     #[must_use]
     pub fn language_model(&self) -> Option<(&Arc<LanguageModel>, LmOptions)> {
-        let facts = self.config.language_model.as_ref()?;
-        Some((self.language_model.as_ref()?, facts.options()))
+        let facts = self.config.language_model.as_ref();
+        let suits = facts.map_or_else(LmOptions::default, super::BundledLm::options);
+        Some((self.language_model.as_ref()?, suits))
     }
 
     /// The precisions there is a graph for.

@@ -1,0 +1,186 @@
+use std::ffi::c_char;
+use std::sync::{Arc, Mutex};
+
+use sori::Stream;
+use sori::decode::Phrases;
+
+use crate::event::{self, SoriEvent};
+use crate::handles::Registry;
+use crate::recognizer::{self, SoriRecognizer, bytes, out, text};
+use crate::status::{Failure, SoriStatus, call};
+
+/// One source of audio on its way to words.
+#[derive(Debug)]
+pub struct SoriStream {
+    _opaque: (),
+}
+
+static STREAMS: Registry<Mutex<Stream>> = Registry::new();
+
+/// Makes a call for a live stream, when other threads' calls for it are done.
+fn with<T>(
+    stream: *mut SoriStream,
+    body: impl FnOnce(&mut Stream) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let stream = STREAMS
+        .get(stream.addr())
+        .ok_or_else(|| Failure::handle("stream"))?;
+    let mut stream = stream.lock().map_err(|_| Failure {
+        status: SoriStatus::Internal,
+        text: "stream: an earlier call failed inside of it; free it and open another".to_owned(),
+    })?;
+    body(&mut stream)
+}
+
+/// Opens a stream at time 0.
+///
+/// # Safety
+/// `stream` points to where a pointer can be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sori_stream_open(
+    recognizer: *mut SoriRecognizer,
+    stream: *mut *mut SoriStream,
+) -> SoriStatus {
+    call(|| {
+        // SAFETY: as the caller promises.
+        let place = unsafe { out(stream, "stream")? };
+        let stream = recognizer::live(recognizer)?.stream()?;
+        *place = std::ptr::without_provenance_mut(STREAMS.insert(Mutex::new(stream)));
+        Ok(())
+    })
+}
+
+/// Hears `count` mono samples in [-1, 1] at `sample_rate` Hz, 8000 to 192000, which may change between
+/// calls. Any number is fine; 10 to 100 ms at a time suit live audio. Computes on this thread. Take
+/// the events after every call: they wait in the stream.
+///
+/// # Safety
+/// `samples` points to `count` floats.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sori_stream_accept(
+    stream: *mut SoriStream,
+    sample_rate: u32,
+    samples: *const f32,
+    count: usize,
+) -> SoriStatus {
+    call(|| {
+        // SAFETY: as the caller promises.
+        let samples = unsafe { bytes(samples, count, "samples")? };
+        with(stream, |stream| {
+            stream.accept(sample_rate, samples)?;
+            Ok(())
+        })
+    })
+}
+
+/// The same for 16-bit integers.
+///
+/// # Safety
+/// `samples` points to `count` 16-bit integers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sori_stream_accept_i16(
+    stream: *mut SoriStream,
+    sample_rate: u32,
+    samples: *const i16,
+    count: usize,
+) -> SoriStatus {
+    call(|| {
+        // SAFETY: as the caller promises.
+        let samples = unsafe { bytes(samples, count, "samples")? };
+        with(stream, |stream| {
+            stream.accept_i16(sample_rate, samples)?;
+            Ok(())
+        })
+    })
+}
+
+/// Ends the audio: the last words become events. The stream is then at time 0, ready for other audio.
+#[unsafe(no_mangle)]
+pub extern "C" fn sori_stream_finish(stream: *mut SoriStream) -> SoriStatus {
+    call(|| {
+        with(stream, |stream| {
+            stream.finish()?;
+            Ok(())
+        })
+    })
+}
+
+/// Drops everything heard and every event not taken: the stream is at time 0 again.
+#[unsafe(no_mangle)]
+pub extern "C" fn sori_stream_reset(stream: *mut SoriStream) -> SoriStatus {
+    call(|| {
+        with(stream, |stream| {
+            stream.reset();
+            Ok(())
+        })
+    })
+}
+
+/// Ends the utterance here and now, as silence would: its words become a final event.
+#[unsafe(no_mangle)]
+pub extern "C" fn sori_stream_end_utterance(stream: *mut SoriStream) -> SoriStatus {
+    call(|| {
+        with(stream, |stream| {
+            stream.end_utterance();
+            Ok(())
+        })
+    })
+}
+
+/// Ends the utterance, then prefers other phrases: names, commands, contacts. `phrases` has one per
+/// line, with a number behind it if its letters are to count for more or less than 0.5; NULL or an
+/// empty text prefers none. A stream that searches greedily turns to a beam.
+///
+/// # Safety
+/// `phrases` is NULL or points to a string that ends in a zero byte.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sori_stream_set_phrases(
+    stream: *mut SoriStream,
+    phrases: *const c_char,
+) -> SoriStatus {
+    call(|| {
+        let list = if phrases.is_null() {
+            ""
+        } else {
+            // SAFETY: as the caller promises.
+            unsafe { text(phrases, "phrases")? }
+        };
+        with(stream, |stream| {
+            let tokens = stream.recognizer();
+            let phrases = Phrases::parse(list.as_bytes(), "phrases", tokens.package().tokens())?;
+            let phrases = (!phrases.is_empty()).then(|| Arc::new(phrases));
+            stream.set_phrases(phrases);
+            Ok(())
+        })
+    })
+}
+
+/// Takes the next event out of the stream; NULL when there is none. Free it by sori_event_free().
+///
+/// # Safety
+/// `event` points to where a pointer can be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sori_stream_next_event(
+    stream: *mut SoriStream,
+    event: *mut *mut SoriEvent,
+) -> SoriStatus {
+    call(|| {
+        // SAFETY: as the caller promises.
+        let place = unsafe { out(event, "event")? };
+        if let Some(event) = with(stream, |stream| Ok(stream.events().next()))? {
+            *place = event::give(event);
+        }
+        Ok(())
+    })
+}
+
+/// Frees a stream, and the events in it that were not taken.
+#[unsafe(no_mangle)]
+pub extern "C" fn sori_stream_free(stream: *mut SoriStream) -> SoriStatus {
+    call(|| {
+        STREAMS
+            .remove(stream.addr())
+            .map(drop)
+            .ok_or_else(|| Failure::handle("stream"))
+    })
+}

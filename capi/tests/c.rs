@@ -1,0 +1,204 @@
+//! The library as a C programmer meets it: installed, compiled against, run, and under valgrind.
+//!
+//! Needs gcc, g++, pkg-config, CMake and valgrind (`scripts/setup all`).
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::LazyLock;
+
+use tempfile::TempDir;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/tone");
+const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/tone/sample.wav");
+const STRICT: [&str; 6] = [
+    "-std=c11",
+    "-D_GNU_SOURCE",
+    "-Wall",
+    "-Wextra",
+    "-Wpedantic",
+    "-Werror",
+];
+
+/// The library in a prefix of its own.
+static INSTALLED: LazyLock<TempDir> = LazyLock::new(|| {
+    // Beside the test itself is where cargo puts what the test depends on.
+    let test = std::env::current_exe().unwrap();
+    let prefix = tempfile::tempdir().unwrap();
+    run(Command::new(Path::new(ROOT).join("install"))
+        .arg(test.parent().unwrap())
+        .arg(prefix.path()));
+    prefix
+});
+
+fn run(command: &mut Command) -> Output {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; run scripts/setup all"));
+    assert!(
+        output.status.success(),
+        "{command:?}\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// What pkg-config says, word by word.
+fn flags() -> Vec<String> {
+    let output = run(Command::new("pkg-config")
+        .args(["--cflags", "--libs", "sori"])
+        .env("PKG_CONFIG_PATH", INSTALLED.path().join("lib/pkgconfig")));
+    text(&output)
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Compiles a program of this folder, which then finds the installed library.
+fn compile(name: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join(name);
+    let library = INSTALLED.path().join("lib");
+    run(Command::new("gcc")
+        .args(STRICT)
+        .arg(format!("{ROOT}/tests/{name}.c"))
+        .args(flags())
+        .arg(format!("-Wl,-rpath,{}", library.display()))
+        .args(["-lpthread", "-o"])
+        .arg(&program));
+    (folder, program)
+}
+
+fn assert_heard(output: &Output) {
+    let heard = text(output);
+    let words: Vec<&str> = heard
+        .split('[')
+        .skip(1)
+        .map(|word| word.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(words, ["one", "two", "three", "소리", "going"], "{heard}");
+}
+
+/// Fails for an invalid access, for a read of what was never written, and for memory that nothing points
+/// to at the end.
+fn valgrind(program: &Path) -> Command {
+    let mut command = Command::new("valgrind");
+    command
+        .args([
+            "--quiet",
+            "--error-exitcode=99",
+            "--leak-check=full",
+            "--show-leak-kinds=definite",
+            "--errors-for-leak-kinds=definite",
+        ])
+        .arg(program);
+    command
+}
+
+#[test]
+fn a_c_program_transcribes() {
+    let (_folder, program) = compile("transcribe");
+    let from_directory = run(Command::new(&program).args([MODEL, SAMPLE]));
+    assert_heard(&from_directory);
+    let from_memory = run(Command::new(&program).args([MODEL, SAMPLE, "memory"]));
+    assert_eq!(text(&from_memory), text(&from_directory));
+    assert_heard(&run(valgrind(&program).args([MODEL, SAMPLE, "memory"])));
+}
+
+#[test]
+fn misuse_is_told_and_does_no_harm() {
+    let (_folder, program) = compile("misuse");
+    run(Command::new(&program).arg(MODEL));
+    run(valgrind(&program).arg(MODEL));
+}
+
+#[test]
+fn the_header_is_good_for_cpp() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("main.cpp");
+    std::fs::write(
+        &source,
+        "#include <sori.h>\n#include <cstdio>\n\
+         int main() { SoriStatus status = sori_stream_free(nullptr);\n\
+         std::puts(sori_version()); return status == SORI_STATUS_INVALID_HANDLE ? 0 : 1; }\n",
+    )
+    .unwrap();
+    let program = folder.path().join("main");
+    run(Command::new("g++")
+        .args(["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Werror"])
+        .arg(&source)
+        .args(flags())
+        .arg(format!(
+            "-Wl,-rpath,{}",
+            INSTALLED.path().join("lib").display()
+        ))
+        .arg("-o")
+        .arg(&program));
+    assert_eq!(
+        text(&run(&mut Command::new(&program))).trim(),
+        env!("CARGO_PKG_VERSION")
+    );
+}
+
+#[test]
+fn cmake_finds_the_package() {
+    let folder = tempfile::tempdir().unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    std::fs::write(
+        folder.path().join("CMakeLists.txt"),
+        format!(
+            "cmake_minimum_required(VERSION 3.16)\nproject(talk C)\n\
+             find_package(sori {version} REQUIRED)\n\
+             add_executable(talk {ROOT}/tests/transcribe.c)\n\
+             target_link_libraries(talk PRIVATE sori::sori)\n"
+        ),
+    )
+    .unwrap();
+    let build = folder.path().join("build");
+    run(Command::new("cmake")
+        .arg("-S")
+        .arg(folder.path())
+        .arg("-B")
+        .arg(&build)
+        .arg(format!(
+            "-DCMAKE_PREFIX_PATH={}",
+            INSTALLED.path().display()
+        )));
+    run(Command::new("cmake").arg("--build").arg(&build));
+    assert_heard(&run(Command::new(build.join("talk")).args([MODEL, SAMPLE])));
+}
+
+#[test]
+fn the_library_exports_its_interface_and_nothing_else() {
+    let library = INSTALLED.path().join("lib/libsori.so");
+    let output = run(Command::new("nm")
+        .args(["-D", "--defined-only"])
+        .arg(&library));
+    let symbols = text(&output);
+    let mut exported: Vec<&str> = symbols
+        .lines()
+        .filter_map(|line| line.split(' ').nth(2))
+        .collect();
+    exported.sort_unstable();
+    let header = std::fs::read_to_string(format!("{ROOT}/include/sori.h")).unwrap();
+    let mut declared: Vec<&str> = header
+        .lines()
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| {
+            let name = &line[line.find("sori_")?..];
+            name.split_once('(').map(|(name, _)| name)
+        })
+        .collect();
+    declared.sort_unstable();
+    assert_eq!(exported, declared);
+    let dynamic = text(&run(Command::new("readelf").arg("-dW").arg(&library)));
+    assert!(dynamic.contains("soname: [libsori.so.0]"), "{dynamic}");
+}
