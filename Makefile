@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(SORI_CACHE)/target
 endif
 SORI = cargo run -q --release -p sori --
 
-.PHONY: demo test lint bench capi train-demo
+.PHONY: demo test lint bench capi android arm64 train-demo
 
 demo: ## transcribe a sample on this machine
 	scripts/setup runtime
@@ -41,6 +41,12 @@ PREFIX ?= target/capi
 capi: ## the C library: header, shared and static library in PREFIX
 	cargo rustc --release -p sori-capi --crate-type cdylib,staticlib
 	capi/install $(BUILD)/release $(PREFIX)
+
+android: ## the Android library, target/android/sori.aar; needs an NDK
+	android/build
+
+arm64: ## the command for boards with 64-bit ARM Linux
+	scripts/arm64
 
 TRAIN_DEMO = target/train-demo
 

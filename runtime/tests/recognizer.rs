@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use proptest::prelude::*;
+use sori::decode::{BeamOptions, Fusion};
 use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice};
+use sori::lm::LanguageModel;
 use sori::model::{Package, Precision};
-use sori::{EndpointRule, EndpointRules, Event, Options, Recognizer, Segment, Stream};
+use sori::{EndpointRule, EndpointRules, Event, Options, Recognizer, Search, Segment, Stream};
 use sori_tests::tone::{self, Sound, ToneModel, expected, speak, speak_at, transcript};
 
 const ENGINES: [EngineChoice; 2] = [EngineChoice::Ort, EngineChoice::Tract];
@@ -571,4 +573,80 @@ fn one_sample_at_a_time_gives_the_same_events() {
 fn the_tone_model_is_what_the_tests_think_it_is() {
     assert_eq!(package().tokens().len(), tone::TOKENS.len());
     assert_eq!(package().tokens().blank(), tone::BLANK);
+}
+
+#[test]
+fn a_recognizer_in_memory_hears_alike_and_lets_its_graph_go() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/tone");
+    let read = |name: &str| std::fs::read(format!("{directory}/{name}")).unwrap();
+    let graph: std::sync::Arc<[u8]> = read("model.onnx").into();
+    let package = Package::from_memory(
+        &read("config.json"),
+        &read("tokens.txt"),
+        Precision::Fp32,
+        graph.clone(),
+    )
+    .unwrap();
+    for engine in ENGINES {
+        let in_memory = recognizer_of(package.clone(), engine);
+        assert_eq!(in_memory.package().precisions().count(), 0);
+        let from_file = recognizer(engine);
+        assert_eq!(from_file.package().precisions().count(), 2);
+        let [memory, file] = [in_memory, from_file].map(|recognizer| {
+            hear(
+                &mut recognizer.stream().unwrap(),
+                16_000,
+                &speak(&script()),
+                1600,
+            )
+        });
+        assert_eq!(memory, file, "{engine:?}");
+    }
+    drop(package);
+    assert_eq!(std::sync::Arc::strong_count(&graph), 1);
+}
+
+#[test]
+fn new_streams_ask_the_language_model_of_the_package_if_told_to() {
+    let arpa =
+        "\\data\\\nngram 1=4\n\n\\1-grams:\n-1 one\n-0.5 twos\n-0.7 going\n-0.1 </s>\n\n\\end\\\n";
+    let model = std::sync::Arc::new(LanguageModel::from_arpa(arpa.as_bytes(), "arpa").unwrap());
+    let score = |language_model: bool, by_hand: bool| {
+        let options = Options {
+            engine: EngineOptions {
+                engine: EngineChoice::Tract,
+                ..EngineOptions::default()
+            },
+            search: Search::Beam(BeamOptions::default()),
+            alternatives: 1,
+            language_model,
+            ..Options::default()
+        };
+        let package = package().with_language_model(model.clone());
+        let recognizer = Recognizer::new(package, options).unwrap();
+        let mut stream = recognizer.stream().unwrap();
+        if by_hand {
+            let (model, suits) = recognizer.package().language_model().unwrap();
+            let fusion = Fusion::new(model.clone(), suits, recognizer.package().tokens());
+            stream.set_language_model(Some(std::sync::Arc::new(fusion)));
+        }
+        let events = hear(&mut stream, 16_000, &speak(&script()), 1600);
+        assert_eq!(text(&events), "one twos going");
+        finals(&events)[0].alternatives[0].score
+    };
+    assert!((score(true, false) - score(false, true)).abs() < 1e-4);
+    assert!((score(true, false) - score(false, false)).abs() > 0.1);
+}
+
+#[test]
+fn events_can_be_taken_apart_from_giving_audio() {
+    let recognizer = recognizer(EngineChoice::Tract);
+    let mut stream = recognizer.stream().unwrap();
+    let samples = speak(&script());
+    stream.accept(16_000, &samples).unwrap();
+    stream.finish().unwrap();
+    let events: Vec<Event> = stream.events().collect();
+    assert_eq!(stream.events().count(), 0);
+    assert_eq!(events, hear(&mut stream, 16_000, &samples, samples.len()));
+    assert_eq!(stream.recognizer().engine(), recognizer.engine());
 }

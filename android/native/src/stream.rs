@@ -1,0 +1,186 @@
+//! Streams: audio in, events out.
+
+use std::sync::{Arc, Mutex};
+
+use jni::objects::{JFloatArray, JObject, JShortArray, JString};
+use jni::sys::{jint, jlong};
+use jni::{Env, EnvUnowned, jni_mangle};
+use sori::Stream;
+use sori::decode::Phrases;
+use sori_capi::handles::Registry;
+
+use crate::events::deliver;
+use crate::failure::{Failure, Throw};
+
+pub(crate) static STREAMS: Registry<Mutex<Source>> = Registry::new();
+
+/// A stream and the samples on their way into it, so that a warm call allocates nothing here.
+pub(crate) struct Source {
+    stream: Stream,
+    shorts: Vec<i16>,
+    floats: Vec<f32>,
+}
+
+impl Source {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            shorts: Vec::new(),
+            floats: Vec::new(),
+        }
+    }
+}
+
+/// Makes a call for a live stream, when other threads' calls for it are done.
+fn with<T>(
+    handle: jlong,
+    body: impl FnOnce(&mut Source) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let source = STREAMS
+        .get(handle as usize)
+        .ok_or(Failure::Closed("recognizer"))?;
+    let mut source = source.lock().map_err(|_| Failure::Poisoned)?;
+    body(&mut source)
+}
+
+/// `acceptShorts(stream: Long, sampleRate: Int, samples: ShortArray, count: Int, sink: EventSink)`
+#[jni_mangle("ai.sori.Native")]
+pub extern "system" fn accept_shorts<'local>(
+    mut env: EnvUnowned<'local>,
+    _this: JObject<'local>,
+    handle: jlong,
+    sample_rate: jint,
+    samples: JShortArray<'local>,
+    count: jint,
+    sink: JObject<'local>,
+) {
+    env.with_env(|env| {
+        let count = within(count, samples.len(env)?);
+        with(handle, |source| {
+            source.shorts.resize(count, 0);
+            samples.get_region(env, 0, &mut source.shorts)?;
+            let events = source
+                .stream
+                .accept_i16(rate(sample_rate), &source.shorts)?;
+            deliver(env, events, &sink)
+        })
+    })
+    .resolve::<Throw>();
+}
+
+/// `acceptFloats(stream: Long, sampleRate: Int, samples: FloatArray, count: Int, sink: EventSink)`
+#[jni_mangle("ai.sori.Native")]
+pub extern "system" fn accept_floats<'local>(
+    mut env: EnvUnowned<'local>,
+    _this: JObject<'local>,
+    handle: jlong,
+    sample_rate: jint,
+    samples: JFloatArray<'local>,
+    count: jint,
+    sink: JObject<'local>,
+) {
+    env.with_env(|env| {
+        let count = within(count, samples.len(env)?);
+        with(handle, |source| {
+            source.floats.resize(count, 0.0);
+            samples.get_region(env, 0, &mut source.floats)?;
+            let events = source.stream.accept(rate(sample_rate), &source.floats)?;
+            deliver(env, events, &sink)
+        })
+    })
+    .resolve::<Throw>();
+}
+
+/// `finish(stream: Long, sink: EventSink)`
+#[jni_mangle("ai.sori.Native")]
+pub extern "system" fn finish<'local>(
+    mut env: EnvUnowned<'local>,
+    _this: JObject<'local>,
+    handle: jlong,
+    sink: JObject<'local>,
+) {
+    env.with_env(|env| {
+        with(handle, |source| {
+            deliver(env, source.stream.finish()?, &sink)
+        })
+    })
+    .resolve::<Throw>();
+}
+
+/// `endUtterance(stream: Long, sink: EventSink)`
+#[jni_mangle("ai.sori.Native")]
+pub extern "system" fn end_utterance<'local>(
+    mut env: EnvUnowned<'local>,
+    _this: JObject<'local>,
+    handle: jlong,
+    sink: JObject<'local>,
+) {
+    env.with_env(|env| {
+        with(handle, |source| {
+            deliver(env, source.stream.end_utterance(), &sink)
+        })
+    })
+    .resolve::<Throw>();
+}
+
+/// `setPhrases(stream: Long, phrases: String, sink: EventSink)`: a phrase per line, or none.
+#[jni_mangle("ai.sori.Native")]
+pub extern "system" fn set_phrases<'local>(
+    mut env: EnvUnowned<'local>,
+    _this: JObject<'local>,
+    handle: jlong,
+    phrases: JString<'local>,
+    sink: JObject<'local>,
+) {
+    env.with_env(|env: &mut Env<'_>| {
+        let list = phrases.try_to_string(env)?;
+        with(handle, |source| {
+            let recognizer = source.stream.recognizer();
+            let phrases =
+                Phrases::parse(list.as_bytes(), "phrases", recognizer.package().tokens())?;
+            let phrases = (!phrases.is_empty()).then(|| Arc::new(phrases));
+            deliver(env, source.stream.set_phrases(phrases), &sink)
+        })
+    })
+    .resolve::<Throw>();
+}
+
+/// `reset(stream: Long)`
+#[jni_mangle("ai.sori.Native")]
+pub extern "system" fn reset<'local>(
+    mut env: EnvUnowned<'local>,
+    _this: JObject<'local>,
+    handle: jlong,
+) {
+    env.with_env(|_| {
+        with(handle, |source| {
+            source.stream.reset();
+            Ok(())
+        })
+    })
+    .resolve::<Throw>();
+}
+
+/// `closeStream(stream: Long)`; closing twice does nothing.
+#[jni_mangle("ai.sori.Native")]
+pub extern "system" fn close_stream<'local>(
+    mut env: EnvUnowned<'local>,
+    _this: JObject<'local>,
+    handle: jlong,
+) {
+    env.with_env(|_| -> Result<(), Failure> {
+        STREAMS.remove(handle as usize);
+        Ok(())
+    })
+    .resolve::<Throw>();
+}
+
+/// How many samples of an array are meant.
+fn within(count: jint, length: usize) -> usize {
+    usize::try_from(count).unwrap_or(0).min(length)
+}
+
+/// Below zero is no rate; neither is zero, which the stream refuses.
+fn rate(number: jint) -> u32 {
+    u32::try_from(number).unwrap_or(0)
+}

@@ -1,0 +1,25 @@
+package ai.sori
+
+/**
+ * A source of mono 16-bit samples for [Recognizer.listen].
+ *
+ * All calls come from one background thread of the recognizer's: [start], then [read] again and again, then [close],
+ * whatever happened before.
+ */
+public interface AudioSource : AutoCloseable {
+    /** Samples per second, 8,000 to 192,000. */
+    public val sampleRate: Int
+
+    /** Begins. What it throws, the flow of [Recognizer.listen] throws. */
+    public fun start()
+
+    /**
+     * Waits for samples and writes them to the beginning of [samples]. It should not wait for more than a second, or
+     * else end when its thread is interrupted, which is what a cancelled flow does.
+     *
+     * @return how many, or -1 at the end of the audio.
+     */
+    public fun read(samples: ShortArray): Int
+
+    override fun close()
+}

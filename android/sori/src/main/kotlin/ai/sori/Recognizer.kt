@@ -1,0 +1,166 @@
+package ai.sori
+
+import kotlinx.coroutines.Dispatchers
+import kotlinx.coroutines.NonCancellable
+import kotlinx.coroutines.flow.Flow
+import kotlinx.coroutines.flow.flow
+import kotlinx.coroutines.withContext
+import java.util.concurrent.atomic.AtomicLong
+import java.util.concurrent.atomic.AtomicReference
+
+/**
+ * One source of audio on its way to words.
+ *
+ * Either [listen] to an [AudioSource], or give samples by [accept]. Any thread may use it: calls run one after the
+ * other. [accept] computes, so keep it off the main thread.
+ */
+public class Recognizer internal constructor(handle: Long) : AutoCloseable {
+    private val handle = AtomicLong(handle)
+    private val current = AtomicReference<Listening?>()
+
+    /**
+     * Hears the first [count] of 16-bit mono [samples] and returns what there is to say now. Pieces of any size give
+     * the same events.
+     *
+     * @throws AudioException for a sample rate outside of 8,000 to 192,000 Hz.
+     * @throws EngineException when a step fails.
+     * @throws ClosedException when the recognizer is closed.
+     */
+    @JvmOverloads
+    @Throws(SoriException::class)
+    public fun accept(
+        samples: ShortArray,
+        sampleRate: Int = SAMPLE_RATE,
+        count: Int = samples.size,
+    ): List<SpeechEvent> {
+        checkCount(count, samples.size)
+        return alone { Native.acceptShorts(handle.get(), sampleRate, samples, count, it) }
+    }
+
+    /** Hears mono samples in -1 to 1, as [accept] does 16-bit ones. */
+    @JvmOverloads
+    @Throws(SoriException::class)
+    public fun accept(
+        samples: FloatArray,
+        sampleRate: Int = SAMPLE_RATE,
+        count: Int = samples.size,
+    ): List<SpeechEvent> {
+        checkCount(count, samples.size)
+        return alone { Native.acceptFloats(handle.get(), sampleRate, samples, count, it) }
+    }
+
+    /** Ends the audio and returns the last words; the recognizer is then at time 0, ready for other audio. */
+    @Throws(SoriException::class)
+    public fun finish(): List<SpeechEvent> = alone { Native.finish(handle.get(), it) }
+
+    /** Drops everything heard: the recognizer is at time 0 again. */
+    @Throws(SoriException::class)
+    public fun reset() {
+        alone { Native.reset(handle.get()) }
+    }
+
+    /** Ends the utterance here and now, as silence would. */
+    @Throws(SoriException::class)
+    public fun endUtterance(): List<SpeechEvent> = alone { Native.endUtterance(handle.get(), it) }
+
+    /**
+     * Ends the utterance, then prefers these phrases (names, commands, contacts), or none. A phrase may end in a
+     * number, if its letters are to count for more or less than 0.5.
+     *
+     * @throws PhrasesException when the model cannot spell one.
+     */
+    @Throws(SoriException::class)
+    public fun setPhrases(phrases: Collection<String>): List<SpeechEvent> =
+        alone { Native.setPhrases(handle.get(), phrases.joinToString("\n"), it) }
+
+    /**
+     * Listens to [source] while the flow is collected, on a thread of its own.
+     *
+     * - The flow completes when the source ends, after [stop], or when the recognizer is closed. It throws what the
+     *   source throws, and [SoriException].
+     * - When its collector is cancelled, the source is closed and what was heard is dropped.
+     * - Audio never waits for the collector: a slow one misses partial events that newer ones replaced, and no other.
+     * - One flow at a time: a second collector gets an [IllegalStateException].
+     */
+    public fun listen(source: AudioSource): Flow<SpeechEvent> =
+        flow {
+            val listening = Listening(source)
+            check(current.compareAndSet(null, listening)) { "recognizer: it is listening already; stop that flow first, or open another recognizer" }
+            try {
+                listening.thread.start()
+                while (true) emit(listening.mailbox.take() ?: break)
+            } finally {
+                listening.cancelled = true
+                listening.thread.interrupt()
+                withContext(NonCancellable + Dispatchers.IO) {
+                    // Only when the source is closed may another flow begin. Nothing after this block runs
+                    // in a cancelled flow.
+                    listening.thread.join()
+                    current.set(null)
+                }
+            }
+        }
+
+    /** Ends what [listen] hears, as if its source had ended: the last words come, and the flow completes. */
+    public fun stop() {
+        current.get()?.stopped = true
+    }
+
+    /** Closes the recognizer, also while it listens; closing it again does nothing. */
+    override fun close() {
+        Native.closeStream(handle.getAndSet(0))
+    }
+
+    /** Makes a call, unless a flow is listening. */
+    private fun alone(call: (EventSink) -> Unit): List<SpeechEvent> {
+        check(current.get() == null) { "recognizer: it is listening; stop that flow first, or open another recognizer" }
+        return EventSink().also(call).events
+    }
+
+    private fun checkCount(count: Int, size: Int) {
+        require(count in 0..size) { "count: expected 0 to $size, found $count" }
+    }
+
+    /** A source on its way to a flow. */
+    private inner class Listening(private val source: AudioSource) {
+        val mailbox = Mailbox()
+
+        @Volatile var stopped = false
+
+        @Volatile var cancelled = false
+        val thread = Thread({ run() }, "sori")
+
+        private fun run() {
+            try {
+                source.use { hear(it) }
+                if (cancelled) Native.reset(handle.get()) else tell { Native.finish(handle.get(), it) }
+                mailbox.end(null)
+            } catch (_: ClosedException) {
+                mailbox.end(null)
+            } catch (e: Throwable) {
+                if (handle.get() != 0L) runCatching { Native.reset(handle.get()) }
+                mailbox.end(e)
+            }
+        }
+
+        private fun hear(source: AudioSource) {
+            source.start()
+            val samples = ShortArray((source.sampleRate / PIECES_PER_SECOND).coerceIn(1, MOST_SAMPLES))
+            while (!stopped && !cancelled) {
+                val count = source.read(samples)
+                if (count < 0) return
+                tell { Native.acceptShorts(handle.get(), source.sampleRate, samples, count, it) }
+            }
+        }
+
+        private fun tell(call: (EventSink) -> Unit) {
+            EventSink().also(call).events.forEach(mailbox::put)
+        }
+    }
+
+    private companion object {
+        const val SAMPLE_RATE = 16_000
+        const val PIECES_PER_SECOND = 10
+        const val MOST_SAMPLES = 19_200
+    }
+}
