@@ -1,6 +1,6 @@
 //! The library as a C programmer meets it: installed, compiled against, run, and under valgrind.
 //!
-//! Needs gcc, g++, pkg-config, CMake and valgrind (`scripts/setup all`).
+//! Needs gcc, g++, pkg-config, `CMake` and valgrind (`scripts/setup all`).
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, missing_docs)]

@@ -133,10 +133,6 @@ fn read(env: &mut Env<'_>, files: &JObject<'_>, name: &str) -> Result<Option<Arc
 ///
 /// The package's handle ends here, whatever comes of it.
 #[jni_mangle("ai.sori.Native")]
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the options, which Kotlin has by name"
-)]
 pub extern "system" fn open_model<'local>(
     mut env: EnvUnowned<'local>,
     _this: JObject<'local>,
