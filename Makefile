@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(SORI_CACHE)/target
 endif
 SORI = cargo run -q --release -p sori --
 
-.PHONY: demo test lint bench capi android arm64 train-demo
+.PHONY: demo test test-distributed lint bench capi android arm64 armv7 train-demo
 
 demo: ## transcribe a sample on this machine
 	scripts/setup runtime
@@ -20,6 +20,10 @@ demo: ## transcribe a sample on this machine
 test: ## run every test
 	scripts/setup all
 	cargo test --workspace
+
+test-distributed: ## training in several processes; part of `make test`
+	scripts/setup all
+	cargo test --workspace --test distributed
 
 lint: ## what CI checks besides the tests
 	scripts/setup all
@@ -45,8 +49,8 @@ capi: ## the C library: header, shared and static library in PREFIX
 android: ## the Android library, target/android/sori.aar; needs an NDK
 	android/build
 
-arm64: ## the command for boards with 64-bit ARM Linux
-	scripts/arm64
+arm64 armv7: ## the command for boards with ARM Linux, 64-bit and 32-bit
+	scripts/arm $@
 
 TRAIN_DEMO = target/train-demo
 

@@ -1,0 +1,84 @@
+//! The command for 64-bit ARM, under emulation: the words of this machine, and a size for small boards.
+//!
+//! Needs what `scripts/setup all` installs; emulation shows that it is right, never how fast it is.
+
+#![cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::Path;
+use std::process::Command;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/tone");
+/// Exit status of a script that lacks a tool.
+const MISSING: i32 = 3;
+
+#[test]
+fn on_64_bit_arm_the_words_are_the_same() {
+    let built = Command::new(format!("{ROOT}/scripts/arm"))
+        .arg("arm64")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&built.stderr);
+    // CI must not pass over it.
+    if built.status.code() == Some(MISSING) && std::env::var_os("CI").is_none() {
+        eprintln!("skipped: {}", told.trim());
+        return;
+    }
+    assert!(built.status.success(), "{told}");
+    let path = String::from_utf8(built.stdout).unwrap();
+    let program = Path::new(ROOT).join(path.trim());
+    let size = program.metadata().unwrap().len() as f64 / 1e6;
+
+    let arguments = [
+        "transcribe",
+        "--engine",
+        "tract",
+        "--format",
+        "json",
+        "--model",
+        MODEL,
+        &format!("{MODEL}/sample.wav"),
+    ];
+    let here = Command::new(env!("CARGO_BIN_EXE_sori"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    // The emulator has been seen to hang, which says nothing about the program.
+    let there = (0..3)
+        .map(|_| {
+            Command::new("timeout")
+                .args(["120", "/usr/bin/time", "-f", "%M", "qemu-aarch64"])
+                .args(["-L", "/usr/aarch64-linux-gnu"])
+                .arg(&program)
+                .args(arguments)
+                .output()
+                .unwrap()
+        })
+        .find(|output| output.status.code() != Some(124))
+        .unwrap();
+    let (said, told) = (
+        String::from_utf8_lossy(&there.stdout),
+        String::from_utf8_lossy(&there.stderr),
+    );
+    assert!(there.status.success(), "{told}");
+    let words = |json: &str| -> Vec<(String, f64, f64)> {
+        let document: serde_json::Value = serde_json::from_str(json).unwrap();
+        let segments = document["segments"].as_array().unwrap().clone();
+        segments
+            .iter()
+            .flat_map(|segment| segment["words"].as_array().unwrap())
+            .map(|word| {
+                let seconds = |name: &str| word[name].as_f64().unwrap();
+                let text = word["word"].as_str().unwrap().to_owned();
+                (text, seconds("start"), seconds("end"))
+            })
+            .collect()
+    };
+    let expected = words(&String::from_utf8_lossy(&here.stdout));
+    assert_eq!(expected.len(), 5);
+    assert_eq!(words(&said), expected);
+    let peak = told.lines().last().unwrap().parse::<f64>().unwrap() / 1024.0;
+    println!("arm64: {size:.1} MB on disk, {peak:.0} MB of memory with the emulator's own");
+    assert!(size < 15.0, "{size} MB");
+}
