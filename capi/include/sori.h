@@ -43,6 +43,7 @@
 #ifndef SORI_H
 #define SORI_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -82,6 +83,10 @@ typedef enum {
    * A fault in Sori itself, which was contained. Free the handle; please report it.
    */
   SORI_STATUS_INTERNAL = 7,
+  /**
+   * The grammar is none, or the model's tokens cannot spell it.
+   */
+  SORI_STATUS_GRAMMAR = 8,
 } SoriStatus;
 
 /**
@@ -256,6 +261,11 @@ typedef struct {
    * How many.
    */
   size_t alternative_count;
+  /**
+   * Of a SORI_EVENT_KIND_FINAL: something was said that the grammar does not have. There are no words
+   * then.
+   */
+  bool out_of_grammar;
 } SoriEvent;
 
 /**
@@ -457,6 +467,17 @@ SoriStatus sori_stream_end_utterance(SoriStream *stream);
  * `phrases` is NULL or points to a string that ends in a zero byte.
  */
 SoriStatus sori_stream_set_phrases(SoriStream *stream, const char *phrases);
+
+/**
+ * Ends the utterance, then hears sentences of a grammar only, or anything again. `grammar` has a
+ * sentence per line, or is in JSGF; NULL or an empty text is none. What is said outside of it gives an event
+ * with `out_of_grammar`. A stream that searches greedily turns to a beam.
+ *
+ * # Safety
+ * `grammar` is NULL or points to a string that ends in a zero byte.
+ */
+SoriStatus sori_stream_set_grammar(SoriStream *stream,
+                                   const char *grammar);
 
 /**
  * Takes the next event out of the stream; NULL when there is none. Free it by sori_event_free().

@@ -85,6 +85,9 @@ pub struct SoriEvent {
     pub alternatives: *const SoriAlternative,
     /// How many.
     pub alternative_count: usize,
+    /// Of a SORI_EVENT_KIND_FINAL: something was said that the grammar does not have. There are no words
+    /// then.
+    pub out_of_grammar: bool,
 }
 
 /// An event with all that its pointers point to.
@@ -166,6 +169,7 @@ fn said(kind: SoriEventKind, segment: &Segment) -> Memory {
             word_count: words.len(),
             alternatives: alternatives.as_ptr(),
             alternative_count: alternatives.len(),
+            out_of_grammar: segment.out_of_grammar,
         },
         _texts: texts,
         _words: words,
@@ -186,6 +190,7 @@ fn over(time: f64, rule: SoriEndpointRule) -> Memory {
             word_count: 0,
             alternatives: ptr::null(),
             alternative_count: 0,
+            out_of_grammar: false,
         },
         _texts: Vec::new(),
         _words: Vec::new(),

@@ -3,7 +3,7 @@ use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sori::decode::PhraseError;
+use sori::decode::{GrammarError, PhraseError};
 use sori::model::PackageError;
 
 /// What became of a call.
@@ -26,6 +26,8 @@ pub enum SoriStatus {
     Phrases = 6,
     /// A fault in Sori itself, which was contained. Free the handle; please report it.
     Internal = 7,
+    /// The grammar is none, or the model's tokens cannot spell it.
+    Grammar = 8,
 }
 
 /// A status that is not OK, in words.
@@ -78,6 +80,15 @@ impl From<PhraseError> for Failure {
     fn from(error: PhraseError) -> Self {
         Self {
             status: SoriStatus::Phrases,
+            text: error.to_string(),
+        }
+    }
+}
+
+impl From<GrammarError> for Failure {
+    fn from(error: GrammarError) -> Self {
+        Self {
+            status: SoriStatus::Grammar,
             text: error.to_string(),
         }
     }

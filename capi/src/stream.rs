@@ -2,7 +2,7 @@ use std::ffi::c_char;
 use std::sync::{Arc, Mutex};
 
 use sori::Stream;
-use sori::decode::Phrases;
+use sori::decode::{Grammar, Phrases};
 
 use crate::event::{self, SoriEvent};
 use crate::handles::Registry;
@@ -139,12 +139,8 @@ pub unsafe extern "C" fn sori_stream_set_phrases(
     phrases: *const c_char,
 ) -> SoriStatus {
     call(|| {
-        let list = if phrases.is_null() {
-            ""
-        } else {
-            // SAFETY: as the caller promises.
-            unsafe { text(phrases, "phrases")? }
-        };
+        // SAFETY: as the caller promises.
+        let list = unsafe { text_or_none(phrases, "phrases")? };
         with(stream, |stream| {
             let tokens = stream.recognizer();
             let phrases = Phrases::parse(list.as_bytes(), "phrases", tokens.package().tokens())?;
@@ -153,6 +149,44 @@ pub unsafe extern "C" fn sori_stream_set_phrases(
             Ok(())
         })
     })
+}
+
+/// Ends the utterance, then hears sentences of a grammar only, or anything again. `grammar` has a
+/// sentence per line, or is in JSGF; NULL or an empty text is none. What is said outside of it gives an event
+/// with `out_of_grammar`. A stream that searches greedily turns to a beam.
+///
+/// # Safety
+/// `grammar` is NULL or points to a string that ends in a zero byte.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sori_stream_set_grammar(
+    stream: *mut SoriStream,
+    grammar: *const c_char,
+) -> SoriStatus {
+    call(|| {
+        // SAFETY: as the caller promises.
+        let source = unsafe { text_or_none(grammar, "grammar")? };
+        with(stream, |stream| {
+            let recognizer = stream.recognizer();
+            let tokens = recognizer.package().tokens();
+            let grammar = (!source.is_empty())
+                .then(|| Grammar::parse(source.as_bytes(), "grammar", tokens))
+                .transpose()?;
+            stream.set_grammar(grammar.map(Arc::new));
+            Ok(())
+        })
+    })
+}
+
+/// A text that may be NULL, which is an empty one.
+///
+/// # Safety
+/// As [`text`], unless it is NULL.
+unsafe fn text_or_none<'a>(pointer: *const c_char, name: &str) -> Result<&'a str, Failure> {
+    if pointer.is_null() {
+        return Ok("");
+    }
+    // SAFETY: as the caller promises.
+    unsafe { text(pointer, name) }
 }
 
 /// Takes the next event out of the stream; NULL when there is none. Free it by sori_event_free().

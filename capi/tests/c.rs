@@ -65,16 +65,22 @@ fn flags() -> Vec<String> {
 /// Compiles a program of this folder, which then finds the installed library.
 fn compile(name: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join(name);
+    let source = Path::new(ROOT).join("tests").join(name);
+    let program = compile_in(folder.path(), &source.with_extension("c"));
+    (folder, program)
+}
+
+fn compile_in(folder: &Path, source: &Path) -> PathBuf {
+    let program = folder.join("program");
     let library = INSTALLED.path().join("lib");
     run(Command::new("gcc")
         .args(STRICT)
-        .arg(format!("{ROOT}/tests/{name}.c"))
+        .arg(source)
         .args(flags())
         .arg(format!("-Wl,-rpath,{}", library.display()))
         .args(["-lpthread", "-o"])
         .arg(&program));
-    (folder, program)
+    program
 }
 
 fn assert_heard(output: &Output) {
@@ -111,6 +117,37 @@ fn a_c_program_transcribes() {
     let from_memory = run(Command::new(&program).args([MODEL, SAMPLE, "memory"]));
     assert_eq!(text(&from_memory), text(&from_directory));
     assert_heard(&run(valgrind(&program).args([MODEL, SAMPLE, "memory"])));
+}
+
+#[test]
+fn the_program_in_the_docs_transcribes() {
+    let docs = std::fs::read_to_string(format!("{ROOT}/../docs/embedding.md")).unwrap();
+    let (_, from) = docs.split_once("```c\n").unwrap();
+    let (source, _) = from.split_once("```").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("talk.c");
+    std::fs::write(&file, source).unwrap();
+    let program = compile_in(folder.path(), &file);
+    let samples = folder.path().join("samples");
+    let wav = std::fs::read(SAMPLE).unwrap();
+    std::fs::write(&samples, &wav[44..]).unwrap();
+    let output = run(Command::new(&program)
+        .arg(MODEL)
+        .stdin(std::fs::File::open(&samples).unwrap()));
+    let heard = text(&output);
+    let words: Vec<&str> = heard
+        .lines()
+        .flat_map(|line| line.split(' ').skip(1))
+        .collect();
+    assert_eq!(words, ["one", "two", "three", "소리", "going"], "{heard}");
+
+    let wrong = Command::new(&program)
+        .arg("/no/such/model")
+        .output()
+        .unwrap();
+    let told = String::from_utf8(wrong.stderr).unwrap();
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(told.starts_with("talk: /no/such/model"), "{told}");
 }
 
 #[test]

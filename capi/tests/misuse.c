@@ -100,6 +100,10 @@ int main(int count, char **arguments) {
   FAILS(PHRASES, "phrases:1", sori_stream_set_phrases(stream, "xylophone"));
   WORKS(sori_stream_set_phrases(stream, "one\ntwo 1.5\n"));
   WORKS(sori_stream_set_phrases(stream, NULL));
+  FAILS(GRAMMAR, "grammar:1", sori_stream_set_grammar(stream, "xylophone"));
+  FAILS(GRAMMAR, "grammar", sori_stream_set_grammar(stream, "#JSGF V1.0; public <a> = <b>;"));
+  WORKS(sori_stream_set_grammar(stream, "one\ntwo\n"));
+  WORKS(sori_stream_set_grammar(stream, NULL));
   FAILS(INVALID_ARGUMENT, "event: is NULL", sori_stream_next_event(stream, NULL));
 
   /* Another thread's error is not ours. */

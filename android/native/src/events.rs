@@ -81,13 +81,14 @@ fn segment(
         env.call_method(
             sink,
             jni_str!("segment"),
-            jni_sig!("(ZLjava/lang/String;DDF)V"),
+            jni_sig!("(ZLjava/lang/String;DDFZ)V"),
             &[
                 JValue::Bool(complete),
                 JValue::Object(&text),
                 JValue::Double(segment.start),
                 JValue::Double(segment.end),
                 JValue::Float(segment.confidence),
+                JValue::Bool(segment.out_of_grammar),
             ],
         )?;
         Ok(())

@@ -6,7 +6,7 @@ use jni::Env;
 use jni::errors::ErrorPolicy;
 use jni::jni_str;
 use jni::strings::{JNIStr, JNIString};
-use sori::decode::PhraseError;
+use sori::decode::{GrammarError, PhraseError};
 use sori::model::PackageError;
 
 /// Why a native method throws.
@@ -16,6 +16,8 @@ pub(crate) enum Failure {
     Sori(#[from] sori::Error),
     #[error(transparent)]
     Phrases(#[from] PhraseError),
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
     #[error("{0}: is closed; open another")]
     Closed(&'static str),
     #[error("a call before this one failed inside of the recognizer; close it and open another")]
@@ -38,6 +40,7 @@ impl Failure {
             Self::Sori(sori::Error::Package(_)) => jni_str!("ai/sori/ModelException"),
             Self::Sori(_) => jni_str!("ai/sori/EngineException"),
             Self::Phrases(_) => jni_str!("ai/sori/PhrasesException"),
+            Self::Grammar(_) => jni_str!("ai/sori/GrammarException"),
             Self::Closed(_) => jni_str!("ai/sori/ClosedException"),
             Self::Poisoned | Self::Java(_) => jni_str!("java/lang/IllegalStateException"),
         }

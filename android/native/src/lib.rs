@@ -14,5 +14,6 @@ pub use model::{
     close_model, engine, open_model, open_stream, package_from_directory, package_from_files,
 };
 pub use stream::{
-    accept_floats, accept_shorts, close_stream, end_utterance, finish, reset, set_phrases,
+    accept_floats, accept_shorts, close_stream, end_utterance, finish, reset, set_grammar,
+    set_phrases,
 };

@@ -6,7 +6,7 @@ use jni::objects::{JFloatArray, JObject, JShortArray, JString};
 use jni::sys::{jint, jlong};
 use jni::{Env, EnvUnowned, jni_mangle};
 use sori::Stream;
-use sori::decode::Phrases;
+use sori::decode::{Grammar, Phrases};
 use sori_capi::handles::Registry;
 
 use crate::events::deliver;
@@ -140,6 +140,29 @@ pub extern "system" fn set_phrases<'local>(
                 Phrases::parse(list.as_bytes(), "phrases", recognizer.package().tokens())?;
             let phrases = (!phrases.is_empty()).then(|| Arc::new(phrases));
             deliver(env, source.stream.set_phrases(phrases), &sink)
+        })
+    })
+    .resolve::<Throw>();
+}
+
+/// `setGrammar(stream: Long, grammar: String, sink: EventSink)`: a list of sentences or JSGF, or nothing.
+#[jni_mangle("ai.sori.Native")]
+pub extern "system" fn set_grammar<'local>(
+    mut env: EnvUnowned<'local>,
+    _this: JObject<'local>,
+    handle: jlong,
+    grammar: JString<'local>,
+    sink: JObject<'local>,
+) {
+    env.with_env(|env: &mut Env<'_>| {
+        let text = grammar.try_to_string(env)?;
+        with(handle, |source| {
+            let recognizer = source.stream.recognizer();
+            let tokens = recognizer.package().tokens();
+            let grammar = (!text.is_empty())
+                .then(|| Grammar::parse(text.as_bytes(), "grammar", tokens))
+                .transpose()?;
+            deliver(env, source.stream.set_grammar(grammar.map(Arc::new)), &sink)
         })
     })
     .resolve::<Throw>();

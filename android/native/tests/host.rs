@@ -63,36 +63,70 @@ fn libraries() -> PathBuf {
         .to_owned()
 }
 
-#[test]
-fn kotlin_drives_the_library_on_java() {
-    let Some(folder) = &*LIBRARY else { return };
-    let (library, host) = (
-        folder.path().join("sori.jar"),
-        folder.path().join("host.jar"),
-    );
+/// Compiles a Kotlin program against the library, and gives the command that runs it on Java.
+fn program(library: &Path, source: &Path, main: &str) -> Command {
+    let jar = library.with_file_name(format!("{main}.jar"));
     run(Command::new(format!("{ANDROID}/compile"))
         .arg("against")
-        .args([&library, &host])
-        .arg(format!("{ANDROID}/native/tests/host/Host.kt")));
+        .args([library, &jar, source]));
     let cache = std::env::var("SORI_CACHE")
         .unwrap_or_else(|_| format!("{}/.cache/sori", std::env::var("HOME").unwrap()));
     let kotlin = format!("{cache}/android/kotlin/lib");
     let class_path = format!(
         "{}:{}:{kotlin}/kotlin-stdlib.jar:{kotlin}/kotlinx-coroutines-core-jvm.jar",
         library.display(),
-        host.display()
+        jar.display()
     );
-    let output = run(Command::new("java")
-        .args(["-Xcheck:jni", "-Xmx256m", "-XX:TieredStopAtLevel=1"])
+    let mut java = Command::new("java");
+    java.args(["-Xcheck:jni", "-Xmx256m", "-XX:TieredStopAtLevel=1"])
         .arg(format!("-Djava.library.path={}", libraries().display()))
-        .args(["-cp", &class_path, "host.HostKt", MODEL])
+        .args(["-cp", &class_path, main, MODEL])
         // What one of the tests expects to be missing.
-        .env("ORT_DYLIB_PATH", "/no/such/library"));
+        .env("ORT_DYLIB_PATH", "/no/such/library");
+    java
+}
+
+#[test]
+fn kotlin_drives_the_library_on_java() {
+    let Some(folder) = &*LIBRARY else { return };
+    let source = format!("{ANDROID}/native/tests/host/Host.kt");
+    let library = folder.path().join("sori.jar");
+    let output = run(&mut program(&library, Path::new(&source), "host.HostKt"));
     let told = String::from_utf8_lossy(&output.stdout);
     println!("{told}");
     assert!(told.contains("tests, 0 failed"), "{told}");
     // What -Xcheck:jni says of a wrong call.
     assert!(!told.contains("in native method"), "{told}");
+}
+
+#[test]
+fn the_program_in_the_docs_transcribes() {
+    let Some(folder) = &*LIBRARY else { return };
+    let docs = std::fs::read_to_string(format!("{ANDROID}/../docs/embedding.md")).unwrap();
+    let (_, from) = docs.split_once("```kotlin\n").unwrap();
+    let (source, _) = from.split_once("```").unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("Talk.kt");
+    std::fs::write(&file, source).unwrap();
+    let samples = scratch.path().join("samples");
+    let wav = std::fs::read(format!("{MODEL}/sample.wav")).unwrap();
+    std::fs::write(&samples, &wav[44..]).unwrap();
+    let library = folder.path().join("sori.jar");
+    let output =
+        run(program(&library, &file, "TalkKt").stdin(std::fs::File::open(&samples).unwrap()));
+    let heard = String::from_utf8(output.stdout).unwrap();
+    let words: Vec<&str> = heard
+        .lines()
+        .flat_map(|line| line.split(' ').skip(1))
+        .collect();
+    assert_eq!(words, ["one", "two", "three", "소리", "going"], "{heard}");
+}
+
+/// No NDK is needed to have the compiler read what only phones compile.
+#[test]
+fn the_crate_type_checks_for_phones() {
+    let output = Command::new(format!("{ANDROID}/check")).output().unwrap();
+    ran(&output);
 }
 
 /// A shared library of our own making, to be refused or not.

@@ -8,6 +8,7 @@ import ai.sori.ClosedException
 import ai.sori.Engine
 import ai.sori.EngineException
 import ai.sori.EndpointRules
+import ai.sori.GrammarException
 import ai.sori.ModelException
 import ai.sori.ModelOptions
 import ai.sori.PhrasesException
@@ -244,6 +245,20 @@ class Tests(private val folder: File) {
             expect(WORDS, words(recognizer.listen(Recording(samples)).toList()), "words after a failure")
             expect(emptyList<SpeechEvent>(), recognizer.setPhrases(listOf("one", "going 1.5")), "phrases")
             expect(WORDS, words(recognizer.accept(samples) + recognizer.finish()), "words with phrases")
+        }
+
+    fun `a grammar is kept to`() =
+        fresh { recognizer ->
+            fun finals() = (recognizer.accept(samples) + recognizer.finish()).filterIsInstance<SpeechEvent.Final>().map { it.segment }
+            val spoken = finals().map { it.text }
+            recognizer.setGrammar(spoken.joinToString("\n"))
+            expect(spoken, finals().map { it.text }, "sentences of the grammar")
+            recognizer.setGrammar("#JSGF V1.0; public <order> = two (one | going);")
+            val others = finals()
+            expect(true, others.isNotEmpty() && others.all { it.outOfGrammar && it.words.isEmpty() }, "other sentences: $others")
+            throws<GrammarException>("grammar:1") { recognizer.setGrammar("xylophone") }
+            recognizer.setGrammar("")
+            expect(spoken, finals().map { it.text }, "without a grammar")
         }
 
     fun `threads may close what others use`() =

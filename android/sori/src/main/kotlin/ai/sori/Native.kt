@@ -43,6 +43,8 @@ internal object Native {
 
     external fun setPhrases(stream: Long, phrases: String, sink: EventSink)
 
+    external fun setGrammar(stream: Long, grammar: String, sink: EventSink)
+
     external fun reset(stream: Long)
 
     external fun closeStream(stream: Long)
@@ -99,8 +101,15 @@ internal class EventSink {
         alternatives.add(Alternative(text, score))
     }
 
-    fun segment(complete: Boolean, text: String, start: Double, end: Double, confidence: Float) {
-        val segment = Segment(text, start, end, confidence, words, alternatives)
+    fun segment(
+        complete: Boolean,
+        text: String,
+        start: Double,
+        end: Double,
+        confidence: Float,
+        outOfGrammar: Boolean,
+    ) {
+        val segment = Segment(text, start, end, confidence, words, alternatives, outOfGrammar)
         words = ArrayList()
         alternatives = ArrayList()
         events.add(if (complete) SpeechEvent.Final(segment) else SpeechEvent.Partial(segment))

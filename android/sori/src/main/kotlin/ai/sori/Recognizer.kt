@@ -74,6 +74,15 @@ public class Recognizer internal constructor(handle: Long) : AutoCloseable {
         alone { Native.setPhrases(handle.get(), phrases.joinToString("\n"), it) }
 
     /**
+     * Ends the utterance, then hears sentences of [grammar] only: a sentence per line, or JSGF. Other speech gives a
+     * final segment that is [Segment.outOfGrammar]. An empty text ends that.
+     *
+     * @throws GrammarException when it is no grammar, or the model cannot spell it.
+     */
+    @Throws(SoriException::class)
+    public fun setGrammar(grammar: String): List<SpeechEvent> = alone { Native.setGrammar(handle.get(), grammar, it) }
+
+    /**
      * Listens to [source] while the flow is collected, on a thread of its own.
      *
      * - The flow completes when the source ends, after [stop], or when the recognizer is closed. It throws what the

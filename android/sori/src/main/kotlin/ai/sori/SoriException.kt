@@ -15,6 +15,9 @@ public class EngineException(message: String) : SoriException(message)
 /** A phrase cannot be spelled with the model's tokens, or there are too many. */
 public class PhrasesException(message: String) : SoriException(message)
 
+/** The grammar is none, or the model cannot spell it. */
+public class GrammarException(message: String) : SoriException(message)
+
 /** The microphone cannot be used: the permission is missing, or another app holds it. */
 public class MicrophoneException(message: String) : SoriException(message)
 

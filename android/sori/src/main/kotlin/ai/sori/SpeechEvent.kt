@@ -21,6 +21,7 @@ public sealed class SpeechEvent {
  * @property confidence 0 to 1, over all words.
  * @property words In order of time.
  * @property alternatives What else it may have been, best first; see [ModelOptions.alternatives].
+ * @property outOfGrammar Whether it was none of the sentences of [Recognizer.setGrammar]; it then has no words.
  */
 public data class Segment(
     val text: String,
@@ -29,6 +30,7 @@ public data class Segment(
     val confidence: Float,
     val words: List<Word>,
     val alternatives: List<Alternative>,
+    val outOfGrammar: Boolean = false,
 )
 
 /** A word and when it was said, in seconds; [confidence] is 0 to 1. */
