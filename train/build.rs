@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=src/torch/torch.cpp");
+    println!("cargo:rerun-if-changed=src/torch");
     println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
     // torch-sys's build script fails before this one where there is no libtorch.
     let Ok(lib) = std::env::var("DEP_TCH_LIBTORCH_LIB") else {
@@ -24,5 +24,6 @@ fn main() {
         .include(include.join("torch/csrc/api/include"))
         .include(include)
         .file("src/torch/torch.cpp")
+        .file("src/torch/process_group.cpp")
         .compile("sori_torch");
 }

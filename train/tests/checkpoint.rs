@@ -8,7 +8,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
 use sori_train::model::{
-    CheckpointError, Conformer, ConformerConfig, Pass, WeightError, load, save,
+    CheckpointError, Conformer, ConformerConfig, Pass, WeightError, average, load, save,
 };
 use support::{CPU, model, random_log_mel, tiny_student, tiny_teacher};
 use tch::{Device, Tensor};
@@ -40,6 +40,51 @@ fn a_checkpoint_brings_the_model_back() {
         let run = |model: &Conformer| model.forward(&log_mel, &[50], Pass::default()).log_probs;
         assert_eq!(run(&written), run(&read));
     }
+}
+
+#[test]
+fn models_are_averaged_and_halved() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let config = tiny_student();
+    let stores: Vec<_> = (1..=3)
+        .map(|seed| {
+            let (store, _) = model(&config, seed);
+            save(&file(&seed.to_string()), &store, &config).unwrap();
+            store
+        })
+        .collect();
+    let files: Vec<_> = ["1", "2", "3"].map(file).into();
+    for (half, within) in [(false, 1e-6), (true, 1e-2)] {
+        let out = file("mean");
+        average(&files, half, &out).unwrap();
+        let (mean, read) = load(&out, Device::Cpu).unwrap();
+        assert_eq!(read.config(), &config);
+        for (name, found) in mean.variables() {
+            let sum: Tensor = stores
+                .iter()
+                .map(|store| &store.variables()[&name] / 3.0)
+                .sum();
+            let apart = f64::try_from((found - sum).abs().max()).unwrap();
+            assert!(apart < within, "{name}: {apart}");
+        }
+    }
+    let sizes = [file("1"), file("mean")].map(|path| path.metadata().unwrap().len());
+    assert!(sizes[1] < sizes[0] * 6 / 10, "{sizes:?}");
+
+    // Another geometry.
+    let (other, _) = model(&tiny_teacher(), 1);
+    save(&file("2"), &other, &tiny_teacher()).unwrap();
+    let refused = average(&files, false, &file("never")).unwrap_err();
+    assert!(
+        matches!(refused, CheckpointError::Weights { .. }),
+        "{refused}"
+    );
+    assert!(
+        refused.to_string().contains(file("2").to_str().unwrap()),
+        "{refused}"
+    );
+    assert!(!file("never").exists());
 }
 
 /// Writes tensors as a checkpoint of `config` by the format's own library, and reads it.

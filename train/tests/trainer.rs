@@ -16,7 +16,8 @@ use safetensors::SafeTensors;
 use sori_train::config::{self, Recipe};
 use sori_train::data::{Tokenizer, TokenizerKind};
 use sori_train::model;
-use sori_train::trainer::{Options, Outcome, Provenance, TrainError, teach, train};
+use sori_train::torch::has_bf16;
+use sori_train::trainer::{Options, Outcome, Peers, Provenance, TrainError, teach, train};
 use support::{TEXTS, write_speech};
 use tch::Device;
 
@@ -92,12 +93,15 @@ impl Workshop {
     }
 }
 
+static NO_PEERS: Peers = Peers::none();
+
 fn options<'a>(run: &'a Path, resume: bool, stop: &'a AtomicBool) -> Options<'a> {
     Options {
         run,
         resume,
         device: Device::Cpu,
         stop,
+        peers: &NO_PEERS,
     }
 }
 
@@ -445,10 +449,14 @@ fn bf16_trains_on_the_cpu() {
         let [full, half] = losses.map(|losses| losses[0]);
         let difference = (full - half).abs() / full;
         assert!(difference < 0.02, "{full} and {half}");
-        assert!(
-            difference > 1e-7,
-            "autocast changes nothing: {full} and {half}"
-        );
+        if has_bf16(Device::Cpu) {
+            assert!(
+                difference > 1e-7,
+                "autocast changes nothing: {full} and {half}"
+            );
+        } else {
+            assert_eq!(full, half, "emulated bf16 takes tens of times longer");
+        }
     }
 }
 

@@ -21,6 +21,11 @@ pub(super) fn listen() -> anyhow::Result<()> {
     .context("cannot listen for interrupts")
 }
 
+/// From now on an interrupt does nothing here: it is for the processes that this one waits for.
+pub(super) fn listen_quietly() -> anyhow::Result<()> {
+    ctrlc::set_handler(|| {}).context("cannot listen for interrupts")
+}
+
 /// Whether there was an interrupt.
 pub(super) fn stopped() -> bool {
     STOP.load(Ordering::Relaxed)

@@ -178,6 +178,7 @@ fn train(method: &str, run: &mut Run, device: Device) -> anyhow::Result<ControlF
         resume: true,
         device,
         stop: &interrupt::STOP,
+        peers: &trainer::Peers::none(),
     };
     let outcome = trainer::train(&run.recipe, options)
         .with_context(|| format!("{method}, seed {seed}: training failed"))?;

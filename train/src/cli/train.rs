@@ -8,6 +8,7 @@ use sori_train::{config, trainer};
 
 use super::device::DeviceArgument;
 use super::interrupt;
+use super::job::{self, JobArguments};
 
 /// Train a model as a recipe says.
 ///
@@ -88,6 +89,8 @@ struct RunArguments {
     resume: bool,
     #[command(flatten)]
     device: DeviceArgument,
+    #[command(flatten)]
+    job: JobArguments,
 }
 
 pub(crate) fn run(arguments: Train) -> anyhow::Result<ExitCode> {
@@ -108,20 +111,32 @@ pub(crate) fn run_head(arguments: Head) -> anyhow::Result<ExitCode> {
 impl RunArguments {
     /// Runs the recipe, changed by options of the command besides `--set`.
     fn go(self, changes: impl IntoIterator<Item = String>) -> anyhow::Result<ExitCode> {
+        if let Some(workers) = self.job.to_start() {
+            return job::start(workers);
+        }
         let overrides: Vec<_> = changes.into_iter().chain(self.overrides).collect();
         let recipe = config::read(&self.recipe, &overrides)?;
         let run = self
             .out
             .unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
-        let device = self.device.open()?;
+        let device = job::own_device(self.device.open()?);
         interrupt::listen()?;
+        let peers = self.job.meet()?;
         let options = trainer::Options {
             run: &run,
             resume: self.resume,
             device,
             stop: &interrupt::STOP,
+            peers: &peers,
         };
-        match trainer::train(&recipe, options)? {
+        let outcome = trainer::train(&recipe, options)?;
+        if !peers.leads() {
+            return Ok(match outcome {
+                trainer::Outcome::Finished(_) => ExitCode::SUCCESS,
+                trainer::Outcome::Stopped(_) => ExitCode::from(interrupt::STATUS),
+            });
+        }
+        match outcome {
             trainer::Outcome::Finished(model) => {
                 println!("{}", model.display());
                 Ok(ExitCode::SUCCESS)

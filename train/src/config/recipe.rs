@@ -65,7 +65,8 @@ pub enum Precision {
     /// 32 bits everywhere.
     #[default]
     Fp32,
-    /// bfloat16 where torch's autocast holds it to be safe.
+    /// bfloat16 where torch's autocast holds it to be safe; 32 bits on a processor without such
+    /// arithmetic, which would take many times longer.
     Bf16,
 }
 

@@ -2,7 +2,6 @@
 
 use std::hash::{Hash, Hasher};
 
-use rand::RngExt;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -125,7 +124,7 @@ impl Shard {
 pub struct Position {
     /// The pass through the data, from 0.
     pub epoch: u64,
-    /// Batches of the epoch that came before.
+    /// Batches of the epoch, of all processes together, that came before.
     pub batch: u64,
     /// Tells data and settings from others; `None` fits all.
     fingerprint: Option<u64>,
@@ -192,9 +191,9 @@ pub struct BatchPlan {
 /// the settings only.
 ///
 /// Lengths are those after augmentation. Utterances of similar length come together; which ones, and
-/// the order of batches, changes with every epoch. With several processes each gets its own batches,
-/// as many as the others and of similar length at the same step, so that none waits; the up to
-/// `world - 1` batches that are over are dropped, other ones in every epoch.
+/// the order of batches, changes with every epoch. Several processes take them in turns, each its own
+/// and as many as the others; the up to `world - 1` batches that are over are dropped, other ones in
+/// every epoch. So a position is good for any number of processes.
 #[derive(Debug)]
 pub struct Sampler {
     seed: u64,
@@ -316,16 +315,20 @@ impl Sampler {
                 None => self.plan_epoch(epoch)?,
             };
             let planned = self.planned.insert(planned);
-            let Some(hearings) = planned.get(batch as usize) else {
+            let Shard { rank, world } = self.shard;
+            // Each process takes one of the next batches; where they are too few for all, a new epoch
+            // begins.
+            let step = planned.get(batch as usize..batch as usize + world);
+            let Some(step) = step else {
                 self.position = Position::start_of(epoch + 1);
                 self.planned = None;
                 continue;
             };
-            let hearings = hearings.clone();
+            let hearings = step[rank].clone();
             let longest = hearings.iter().map(|&hearing| self.length(hearing)).max();
             self.position = Position {
                 epoch,
-                batch: batch + 1,
+                batch: batch + world as u64,
                 fingerprint: Some(self.fingerprint),
             };
             return Ok(BatchPlan {
@@ -342,7 +345,7 @@ impl Sampler {
         self.augmentation.stretch(hearing).samples(samples)
     }
 
-    /// This process's batches of one epoch, in their order.
+    /// All batches of one epoch, in their order, which no number of processes changes.
     fn plan_epoch(&self, epoch: u64) -> Result<Vec<Vec<Hearing>>, DataError> {
         let mut rng = shuffling(self.seed, epoch, 0);
         let mut hearings = self.hearings(epoch);
@@ -354,11 +357,8 @@ impl Sampler {
         }
 
         let mut batches = self.cut(&hearings);
-        let Shard { rank, world } = self.shard;
-        while !batches.len().is_multiple_of(world) {
-            batches.remove(rng.random_range(0..batches.len()));
-        }
-        if batches.is_empty() {
+        let world = self.shard.world;
+        if batches.len() < world {
             return Err(DataError::Nothing {
                 what: format!("epoch {epoch}"),
                 reason: format!(
@@ -368,9 +368,8 @@ impl Sampler {
                 ),
             });
         }
-        let mut steps: Vec<&[Vec<Hearing>]> = batches.chunks(world).collect();
-        steps.shuffle(&mut rng);
-        Ok(steps.into_iter().map(|step| step[rank].clone()).collect())
+        batches.shuffle(&mut rng);
+        Ok(batches)
     }
 
     /// All that is heard in an epoch, with its length in samples.
@@ -438,7 +437,6 @@ impl Sampler {
     fn fingerprint(&self, corpus: &Corpus) -> u64 {
         let mut hash = Fnv::default();
         self.seed.hash(&mut hash);
-        self.shard.world.hash(&mut hash);
         let settings = (
             &self.batching,
             &self.augmentation.speed,

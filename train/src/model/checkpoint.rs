@@ -195,7 +195,7 @@ pub(super) fn check_size(
 
 /// Where a file holds the weights: a run's checkpoint has the running average, if there is one, beside
 /// the weights themselves and the optimiser's state; a trained model has nothing else.
-fn prefix(file: &SafeTensors<'_>) -> &'static str {
+pub(super) fn prefix(file: &SafeTensors<'_>) -> &'static str {
     let names = file.names();
     let has = |prefix: &&str| names.iter().any(|name| name.starts_with(prefix));
     ["average/", "model/"].into_iter().find(has).unwrap_or("")

@@ -3,10 +3,11 @@
 //! Data flows through the modules in this order: log-mel frames are subsampled (`subsampling`), pass
 //! the layers (`layer`: `feed_forward`, `attention` with `position` and `mask`, `convolution`) and
 //! leave through the CTC head (`trunk`); all together are a [`Conformer`]. `student` runs the same layers chunk by chunk.
-//! `checkpoint` keeps weights in files; [`nemo`] and
+//! `checkpoint` keeps weights in files, [`average`] makes one of several; [`nemo`] and
 //! [`whisper`] import others' models, and a [`Teacher`] is any of them.
 
 mod attention;
+mod average;
 mod checkpoint;
 mod config;
 mod conformer;
@@ -25,6 +26,7 @@ mod trunk;
 mod weights;
 pub mod whisper;
 
+pub use average::average;
 pub(crate) use checkpoint::{CONFIG as CONFORMER_KEY, restore};
 pub use checkpoint::{CheckpointError, load, save};
 pub use config::{ConfigError, ConformerConfig, ConvolutionNorm, SUBSAMPLING};

@@ -10,8 +10,9 @@ use tch::{Device, Kind, Tensor};
 
 use crate::whole_file;
 
-/// Writes named tensors as float32 into a safetensors file, with text in its header. The folder is
-/// made if need be; the file appears whole, once all of it is on the disk, or not at all.
+/// Writes named tensors into a safetensors file, with text in its header: as float32, those in half
+/// precision as float16. The folder is made if need be; the file appears whole, once all of it is on
+/// the disk, or not at all.
 ///
 /// # Errors
 /// If the file system refuses.
@@ -31,22 +32,34 @@ pub fn write_safetensors(
     })
 }
 
-/// A tensor on its way into a file, as float32.
+/// A tensor on its way into a file.
 struct Stored {
     tensor: Tensor,
+    kind: Kind,
     shape: Vec<usize>,
 }
 
 impl Stored {
     fn new(tensor: Tensor) -> Self {
         let shape = tensor.size().iter().map(|&n| n as usize).collect();
-        Self { tensor, shape }
+        let kind = match tensor.kind() {
+            Kind::Half => Kind::Half,
+            _ => Kind::Float,
+        };
+        Self {
+            tensor,
+            kind,
+            shape,
+        }
     }
 }
 
 impl View for Stored {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        match self.kind {
+            Kind::Half => Dtype::F16,
+            _ => Dtype::F32,
+        }
     }
 
     fn shape(&self) -> &[usize] {
@@ -54,7 +67,7 @@ impl View for Stored {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let tensor = self.tensor.to_kind(Kind::Float).to_device(Device::Cpu);
+        let tensor = self.tensor.to_kind(self.kind).to_device(Device::Cpu);
         let tensor = tensor.contiguous();
         let mut bytes = vec![0; self.data_len()];
         tensor.copy_data_u8(&mut bytes, tensor.numel());
@@ -62,6 +75,6 @@ impl View for Stored {
     }
 
     fn data_len(&self) -> usize {
-        self.shape.iter().product::<usize>() * Kind::Float.elt_size_in_bytes()
+        self.shape.iter().product::<usize>() * self.kind.elt_size_in_bytes()
     }
 }

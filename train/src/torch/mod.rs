@@ -1,8 +1,9 @@
 //! What training needs and tch does not offer: bf16 autocast on the CPU, the fused AdamW step,
-//! operations over many tensors at once, and tensors in files that appear whole. The only unsafe code
-//! of the crate is here.
+//! operations over many tensors at once, process groups, and tensors in files that appear whole. The only
+//! unsafe code of the crate is here, and where a cache maps its file.
 
 mod file;
+mod process_group;
 
 use std::ffi::{CStr, c_char};
 
@@ -10,6 +11,7 @@ use tch::{Device, Kind, TchError, Tensor};
 use torch_sys::C_tensor;
 
 pub use file::write_safetensors;
+pub use process_group::{Meeting, ProcessGroup};
 
 #[allow(unreachable_pub)]
 mod ffi {
@@ -130,6 +132,19 @@ impl Drop for Autocast {
         let left = check(unsafe { ffi::sori_torch_autocast_leave(self.cuda) });
         debug_assert!(left.is_ok(), "{left:?}");
     }
+}
+
+/// Whether a device computes in bfloat16. libtorch emulates it on processors that do not.
+pub fn has_bf16(device: Device) -> bool {
+    if device != Device::Cpu {
+        return true;
+    }
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512bf16");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("bf16");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    false
 }
 
 /// Makes the gradients undefined, as those of fresh parameters are: unlike gradients of zero they

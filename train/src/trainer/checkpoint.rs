@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
 use super::error::TrainError;
+use super::peers::Peers;
 use super::student::Named;
 use crate::data::Position;
 use crate::torch::write_safetensors;
@@ -59,6 +60,16 @@ impl State {
             position: Position::start_of(0),
             recipe,
         }
+    }
+
+    /// Where the process that leads stands.
+    pub(super) fn of_the_first(self, peers: &Peers) -> Result<Self, TrainError> {
+        let place = Path::new("the first process's state");
+        let taken = peers.take_first_bytes(to_json(place, &self)?.into_bytes())?;
+        serde_json::from_slice(&taken).map_err(|reason| TrainError::Io {
+            path: place.into(),
+            reason: reason.into(),
+        })
     }
 }
 

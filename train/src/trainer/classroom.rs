@@ -11,6 +11,7 @@ use super::feed::{Course, Ear};
 use super::listener::{Listener, check_length};
 use super::network::Architecture;
 use super::objective::{Comparison, Objective};
+use super::precision;
 use super::student::{Student, Weighted};
 use crate::config::{Precision, Recipe, Stage};
 use crate::data::Tokenizer;
@@ -18,7 +19,6 @@ use crate::evaluate::{SpikeAgreement, spike_agreement};
 use crate::front_end::FrontEnd;
 use crate::loss::Frames;
 use crate::model::{Context, Output, Pass};
-use crate::torch::Autocast;
 
 /// Who takes part in training, and how they listen.
 pub(super) struct Classroom {
@@ -36,13 +36,14 @@ pub(super) struct Classroom {
 impl Classroom {
     /// Opens the teacher, checks that it gives what the stages need, and makes a fresh student.
     pub(super) fn open(recipe: &Recipe, device: Device) -> Result<Self, TrainError> {
+        let precision = precision::suited(recipe.precision, device);
         let tokenizer = Arc::new(Tokenizer::load(&recipe.data.tokenizer)?);
         let network = recipe.model.network(tokenizer.pieces().len())?;
         let architecture = Architecture::open(network, device)?;
         let teacher = match &recipe.teacher {
             Some(teacher) => {
                 let mut listener = Listener::open(teacher, device)?;
-                listener.keep(teacher, recipe.precision, &recipe.stages)?;
+                listener.keep(teacher, precision, &recipe.stages)?;
                 Some(listener)
             }
             None => None,
@@ -78,7 +79,7 @@ impl Classroom {
             teacher,
             tokenizer,
             contexts: recipe.contexts.contexts(),
-            precision: recipe.precision,
+            precision,
             device,
         })
     }
@@ -126,7 +127,7 @@ impl Classroom {
         train: bool,
     ) -> Result<(Objective, Output), TrainError> {
         let attention = stage.loss.sam > 0.0;
-        let autocast = self.autocast()?;
+        let autocast = precision::begin(self.precision, self.device)?;
         let teacher = match &self.teacher {
             Some(teacher) if stage.loss.need_teacher() => teacher.hear(course, attention)?,
             _ => None,
@@ -156,7 +157,7 @@ impl Classroom {
             context,
             ..Pass::default()
         };
-        let _autocast = self.autocast()?;
+        let _autocast = precision::begin(self.precision, self.device)?;
         Ok(no_grad(|| self.listen(&self.student.raw, course, pass)))
     }
 
@@ -172,7 +173,7 @@ impl Classroom {
         if !teacher.has_posteriors_over(self.tokenizer.pieces()) {
             return Ok(None);
         }
-        let _autocast = self.autocast()?;
+        let _autocast = precision::begin(self.precision, self.device)?;
         let Some(heard) = teacher.hear(course, false)? else {
             return Ok(None);
         };
@@ -197,13 +198,6 @@ impl Classroom {
         };
         let features = features.to_device(self.device);
         weights.model.listen(&features, frames, pass)
-    }
-
-    fn autocast(&self) -> Result<Option<Autocast>, TrainError> {
-        Ok(match self.precision {
-            Precision::Fp32 => None,
-            Precision::Bf16 => Some(Autocast::begin(self.device)?),
-        })
     }
 }
 

@@ -136,6 +136,24 @@ pub enum TrainError {
         /// Steps in a row.
         count: u32,
     },
+    /// The environment describes no job of several processes. Start it by torchrun or another of
+    /// torch's launchers, or by `--workers`; or unset `WORLD_SIZE` to train alone.
+    #[error("{name}: expected {expected}, found {found}; unset WORLD_SIZE to train alone")]
+    Job {
+        /// The variable.
+        name: &'static str,
+        /// What it has to be.
+        expected: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// Another process of the job ended, or does not answer. Its own messages tell why; then start all
+    /// of them again with `--resume`.
+    #[error(
+        "another process of the job is gone or does not answer ({0}); see its messages, then start \
+         all again with --resume: the last checkpoint is good"
+    )]
+    Peers(tch::TchError),
     /// libtorch failed: out of memory, as a rule.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

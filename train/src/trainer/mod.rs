@@ -26,11 +26,14 @@ mod metrics;
 mod network;
 mod objective;
 mod optimiser;
+mod peers;
+mod precision;
 mod progress;
 mod provenance;
 mod run;
 mod schedule;
 mod student;
+mod sums;
 mod teach;
 mod tensorboard;
 mod trained;
@@ -42,12 +45,13 @@ use std::sync::atomic::AtomicBool;
 use tch::Device;
 
 use crate::config::{Recipe, TeacherRecipe};
-use crate::data::Position;
+use crate::data::{Position, Shard};
 use crate::model::Teacher;
 use listener::Listener;
 use run::{Parts, Run};
 
 pub use error::TrainError;
+pub use peers::Peers;
 pub use provenance::{Provenance, commit};
 pub use teach::{Taught, teach};
 
@@ -60,8 +64,10 @@ pub struct Options<'a> {
     pub resume: bool,
     /// Where the models are computed.
     pub device: Device,
-    /// Once this is true, the run saves its state and ends.
+    /// Once this is true, the run saves its state and ends; all processes do, if it is so in one.
     pub stop: &'a AtomicBool,
+    /// Who else trains this model; the first of them writes its files.
+    pub peers: &'a Peers,
 }
 
 /// How a run ended.
@@ -90,7 +96,7 @@ pub enum Standing {
 /// # Errors
 /// What is found wrong.
 pub fn check(recipe: &Recipe, device: Device) -> Result<(), TrainError> {
-    Parts::open(recipe, device)?.load(recipe, Position::start_of(0))?;
+    Parts::open(recipe, device)?.load(recipe, Shard::WHOLE, Position::start_of(0))?;
     Ok(())
 }
 

@@ -78,15 +78,15 @@ impl Optimiser {
         torch::clear_gradients(&parameters)
     }
 
+    /// The gradients there are, always in the same order.
+    pub(super) fn gradients(&self) -> Vec<Tensor> {
+        let gradients = self.slots.iter().map(|slot| slot.parameter.grad());
+        gradients.filter(Tensor::defined).collect()
+    }
+
     /// Scales the gradients down to the norm that is allowed; returns what it was before.
     pub(super) fn clip(&self) -> Result<f64, TchError> {
-        let gradients: Vec<_> = self
-            .slots
-            .iter()
-            .map(|slot| slot.parameter.grad())
-            .filter(Tensor::defined)
-            .collect();
-        torch::clip_gradients(&gradients, self.clip_norm)
+        torch::clip_gradients(&self.gradients(), self.clip_norm)
     }
 
     /// Takes a step.

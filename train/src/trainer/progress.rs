@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Without a terminal, a line is written this often.
 const LINE_EVERY: Duration = Duration::from_secs(30);
@@ -10,6 +10,7 @@ const LINE_EVERY: Duration = Duration::from_secs(30);
 /// A bar on a terminal, now and then a line in a log.
 pub(super) struct Progress {
     bar: ProgressBar,
+    shown: bool,
     started: Instant,
     last_line: Option<Instant>,
     /// Audio seconds and steps since the start.
@@ -18,9 +19,12 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Progress over `total` steps of which `done` were made earlier.
-    pub(super) fn new(total: u64, done: u64) -> Self {
+    /// Progress over `total` steps of which `done` were made earlier; seen only where it is shown.
+    pub(super) fn new(total: u64, done: u64, shown: bool) -> Self {
         let bar = ProgressBar::new(total);
+        if !shown {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
         bar.set_position(done);
         bar.reset_eta();
         let template = "{prefix} {bar:30} {pos}/{len} {msg}, {eta} left";
@@ -30,6 +34,7 @@ impl Progress {
         }
         Self {
             bar,
+            shown,
             started: Instant::now(),
             last_line: None,
             heard: 0.0,
@@ -50,7 +55,8 @@ impl Progress {
         self.bar.set_prefix(stage.to_owned());
         self.bar.set_message(message.clone());
         self.bar.inc(1);
-        if self.bar.is_hidden()
+        if self.shown
+            && self.bar.is_hidden()
             && self
                 .last_line
                 .is_none_or(|last| last.elapsed() >= LINE_EVERY)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use rand::RngExt;
-use tch::Device;
+use tch::{Device, no_grad};
 
 use super::checkpoint::{self, State};
 use super::classroom::{Classroom, step_numbers};
@@ -15,6 +15,7 @@ use super::metrics::{Figures, Metrics, shares};
 use super::optimiser::Optimiser;
 use super::progress::Progress;
 use super::schedule::Schedule;
+use super::sums::Sums;
 use super::window::{Step, Window};
 use super::{Options, Outcome, folder, trained};
 use crate::config::{Recipe, Stage};
@@ -40,13 +41,18 @@ impl Parts {
     }
 
     /// Begins to read the training data at some place.
-    pub(super) fn load(&self, recipe: &Recipe, from: Position) -> Result<Loader, TrainError> {
+    pub(super) fn load(
+        &self,
+        recipe: &Recipe,
+        shard: Shard,
+        from: Position,
+    ) -> Result<Loader, TrainError> {
         Ok(Loader::start(
             &self.corpus,
             self.classroom.tokenizer.clone(),
             &recipe.loader(),
             recipe.data.strictness(),
-            Shard::WHOLE,
+            shard,
             from,
         )?)
     }
@@ -62,7 +68,10 @@ pub(super) struct Run<'a> {
     state: State,
     /// Steps skipped since the last that was not.
     skipped_in_row: u32,
-    metrics: Metrics,
+    /// Whether a process of the job was asked to stop.
+    stopping: bool,
+    /// Written by the process that leads.
+    metrics: Option<Metrics>,
     progress: Progress,
     /// Whether the student was found collapsed when it was last looked at.
     collapsed: bool,
@@ -74,21 +83,28 @@ impl<'a> Run<'a> {
         let parts = Parts::open(recipe, options.device)?;
         let student = &parts.classroom.student;
 
-        let newest = folder::begin(recipe, options)?;
+        let peers = options.peers;
         let mut state = State::start(recipe.to_toml());
         let mut optimiser = Optimiser::new(student.parameters(), &recipe.optimiser);
-        if let Some(newest) = newest {
+        if peers.leads()
+            && let Some(newest) = folder::begin(recipe, options)?
+        {
             newest.restore(&student.state())?;
             newest.restore(&optimiser.state())?;
             state = State {
                 recipe: state.recipe,
                 ..newest.state
             };
-            optimiser.set_updates(state.updates);
         }
-        let loader = parts.load(recipe, state.position)?;
+        for named in [student.state(), optimiser.state()] {
+            let tensors: Vec<_> = named.into_iter().map(|(_, tensor)| tensor).collect();
+            peers.take_first(&tensors)?;
+        }
+        state = state.of_the_first(peers)?;
+        optimiser.set_updates(state.updates);
+        let loader = parts.load(recipe, peers.shard(), state.position)?;
         let total = recipe.stages.iter().map(|stage| stage.steps).sum();
-        let progress = Progress::new(total, state.step);
+        let progress = Progress::new(total, state.step, peers.leads());
         let left_out = loader.left_out();
         if left_out.total() > 0 {
             progress.warn(&format!("left out of the training data: {left_out}"));
@@ -104,7 +120,11 @@ impl<'a> Run<'a> {
             classroom: parts.classroom,
             optimiser,
             held_out: parts.held_out,
-            metrics: Metrics::open(options.run, state.step)?,
+            metrics: match peers.leads() {
+                true => Some(Metrics::open(options.run, state.step)?),
+                false => None,
+            },
+            stopping: false,
             state,
             skipped_in_row: 0,
             progress,
@@ -127,7 +147,10 @@ impl<'a> Run<'a> {
             self.optimiser = Optimiser::new(self.classroom.student.parameters(), &recipe.optimiser);
             self.save()?;
         }
-        let trained = trained::write(self.options.run, recipe, &self.classroom, &self.state)?;
+        let trained = match self.options.peers.leads() {
+            true => trained::write(self.options.run, recipe, &self.classroom, &self.state)?,
+            false => trained::path(self.options.run),
+        };
         self.progress.finish();
         Ok(Outcome::Finished(trained))
     }
@@ -138,7 +161,9 @@ impl<'a> Run<'a> {
         let schedule = Schedule::new(&recipe.optimiser, stage);
         let mut window = Window::start(self.feed.waiting());
         while self.state.stage_step < stage.steps {
-            if self.options.stop.load(Ordering::Relaxed) {
+            // Several processes stop after the same step, which they agree on in that step.
+            let alone = self.options.peers.shard() == Shard::WHOLE;
+            if self.stopping || alone && self.options.stop.load(Ordering::Relaxed) {
                 return Ok(false);
             }
             let rate = schedule.rate(self.state.stage_step);
@@ -166,15 +191,18 @@ impl<'a> Run<'a> {
             if figures {
                 let mut figures = window.figures(self.feed.waiting());
                 figures.extend(self.state_figures(&course, rate));
-                figures.extend(self.diagnose(stage, &course)?);
-                self.metrics.write(self.state.step, &stage.name, &figures)?;
+                if self.metrics.is_some() {
+                    figures.extend(self.diagnose(stage, &course)?);
+                }
+                self.tell(stage, &figures)?;
                 window = Window::start(self.feed.waiting());
             }
             if let Some(held_out) = &self.held_out
                 && evaluation
+                && self.metrics.is_some()
             {
                 let figures = held_out.measure(&self.classroom, stage)?;
-                self.metrics.write(self.state.step, &stage.name, &figures)?;
+                self.tell(stage, &figures)?;
             }
             if checkpoint {
                 self.save()?;
@@ -183,37 +211,38 @@ impl<'a> Run<'a> {
         Ok(true)
     }
 
-    /// Adds up the gradients of as many batches as make a step, and moves the parameters. Returns the
-    /// last batch, too.
+    /// Adds up the gradients of as many batches as make a step, over all processes, and moves the
+    /// parameters. Losses are means over utterances, so that it does not matter which batch or process an
+    /// utterance is in. Returns the last batch, too.
     fn step(&mut self, stage: &Stage, rate: f64) -> Result<(Step, Course), TrainError> {
-        let count = self.recipe.optimiser.accumulate_batches;
+        let peers = self.options.peers;
         let mut rng = step_numbers(self.recipe.seed, self.state.step);
-        tch::manual_seed(rng.random());
+        // What is dropped out differs between processes.
+        tch::manual_seed(rng.random::<i64>().wrapping_add(peers.shard().rank as i64));
         self.optimiser.clear_gradients()?;
-        let mut losses = vec![("loss", 0.0)];
-        let mut seconds = 0.0;
+        let mut sums = Sums::default();
         let mut last = None;
-        for _ in 0..count {
+        for _ in 0..self.recipe.optimiser.accumulate_batches {
             let course = self.next_course()?;
-            seconds += course.batch.seconds();
             let contexts = &self.classroom.contexts;
             let context = contexts[rng.random_range(0..contexts.len())];
             let objective = self.classroom.train(stage, &course, context)?;
-            let scaled = objective.total / f64::from(count);
-            scaled.f_backward()?;
-            losses[0].1 += scaled.double_value(&[]);
-            for (index, (name, term)) in objective.terms.into_iter().enumerate() {
-                let value = term.double_value(&[]) / f64::from(count);
-                match losses.get_mut(index + 1) {
-                    Some((_, sum)) => *sum += value,
-                    None => losses.push((name, value)),
-                }
-            }
+            let utterances = course.batch.tokens.len() as f64;
+            (&objective.total * utterances).f_backward()?;
+            sums.add(&objective, utterances, course.batch.seconds());
             last = Some(course);
         }
         let Some(course) = last else {
             unreachable!("a step accumulates at least one batch, which is checked")
         };
+        sums.stops = f64::from(u8::from(self.options.stop.load(Ordering::Relaxed)));
+        let gradients = self.optimiser.gradients();
+        sums.exchange(|numbers| peers.add_up(&gradients, numbers))?;
+        self.stopping = sums.stops > 0.0;
+        for mut gradient in gradients {
+            let _ = no_grad(|| gradient.g_mul_scalar_(1.0 / sums.utterances));
+        }
+        let (losses, seconds) = (sums.means(), sums.seconds);
         let gradient_norm = self.optimiser.clip()?;
         if losses[0].1.is_finite() && gradient_norm.is_finite() {
             self.optimiser.step(rate)?;
@@ -305,7 +334,19 @@ impl<'a> Run<'a> {
         self.collapsed = collapsed;
     }
 
+    /// Writes figures, where this process does.
+    fn tell(&mut self, stage: &Stage, figures: &Figures) -> Result<(), TrainError> {
+        match &mut self.metrics {
+            Some(metrics) => metrics.write(self.state.step, &stage.name, figures),
+            None => Ok(()),
+        }
+    }
+
+    /// The checkpoint of this state; the process that leads writes it.
     fn save(&self) -> Result<PathBuf, TrainError> {
+        if !self.options.peers.leads() {
+            return Ok(checkpoint::file(self.options.run, &self.state));
+        }
         let mut tensors = self.classroom.student.state();
         tensors.extend(self.optimiser.state());
         let (run, keep) = (self.options.run, self.recipe.checkpoints.keep);

@@ -8,11 +8,11 @@ use tch::{Device, no_grad};
 use super::error::TrainError;
 use super::feed::{Ear, Feed};
 use super::listener::{Listener, check_length};
-use crate::config::{Precision, Recipe};
+use super::precision;
+use crate::config::Recipe;
 use crate::data::{
     Augmentation, Corpus, Loader, LoaderConfig, Position, Shard, Source, SpecAugment, Tokenizer,
 };
-use crate::torch::Autocast;
 
 /// What a teacher was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -41,7 +41,8 @@ pub fn teach(recipe: &Recipe, device: Device, stop: &AtomicBool) -> Result<Taugh
     };
     log::info!("the teacher's words are kept in {}", cache.display());
     let mut listener = Listener::open(teacher, device)?;
-    listener.keep(teacher, recipe.precision, &recipe.stages)?;
+    let precision = precision::suited(recipe.precision, device);
+    listener.keep(teacher, precision, &recipe.stages)?;
     check_length(&recipe.data, "the teacher", listener.max_frames())?;
 
     let tokenizer = std::sync::Arc::new(Tokenizer::load(&recipe.data.tokenizer)?);
@@ -92,10 +93,7 @@ pub fn teach(recipe: &Recipe, device: Device, stop: &AtomicBool) -> Result<Taugh
                 return Ok(taught);
             }
             let course = course?;
-            let _autocast = match recipe.precision {
-                Precision::Fp32 => None,
-                Precision::Bf16 => Some(Autocast::begin(device)?),
-            };
+            let _autocast = precision::begin(precision, device)?;
             let wants_map = recipe.stages.iter().any(|stage| stage.loss.sam > 0.0);
             no_grad(|| listener.hear(&course, wants_map))?;
             let known = course.known.iter().flatten().zip(&course.batch.samples);

@@ -45,13 +45,18 @@ pub(super) fn write(
             let _ = mean.shallow_clone().lerp_(&value, 1.0 / f64::from(count));
         }
     }
-    let path = run.join(TRAINED);
+    let path = path(run);
     let header = header(&path, recipe, classroom, state)?;
     write_safetensors(&path, trained, header).map_err(|reason| TrainError::Io {
         path: path.clone(),
         reason,
     })?;
     Ok(path)
+}
+
+/// Where the trained model of a run lies.
+pub(super) fn path(run: &Path) -> PathBuf {
+    run.join(TRAINED)
 }
 
 /// What a file of the run says about the model in it.

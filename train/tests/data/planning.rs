@@ -308,15 +308,31 @@ fn a_position_fits_its_own_data_and_settings_only() {
         buckets: 5,
         ..small()
     };
-    let world = Shard { rank: 0, world: 2 };
     assert!(sampler(&corpus_, &small(), Shard::WHOLE, position).is_ok());
-    for (corpus, batching, shard) in [
-        (&other, &small(), Shard::WHOLE),
-        (&corpus_, &batching, Shard::WHOLE),
-        (&corpus_, &small(), world),
-    ] {
-        let error = sampler(corpus, batching, shard, position).unwrap_err();
+    for (corpus, batching) in [(&other, &small()), (&corpus_, &batching)] {
+        let error = sampler(corpus, batching, Shard::WHOLE, position).unwrap_err();
         assert!(matches!(error, DataError::OtherData { .. }), "{error}");
+    }
+}
+
+#[test]
+fn another_number_of_processes_goes_on_in_the_same_order() {
+    let durations: Vec<f32> = (0..40).map(|n| 2.0 + (n % 13) as f32).collect();
+    let (_folder, corpus) = corpus(&durations);
+    let start = Position::start_of(0);
+    let mut alone = sampler(&corpus, &small(), Shard::WHOLE, start).unwrap();
+    let order: Vec<_> = (0..8)
+        .map(|_| alone.next_batch().unwrap().hearings)
+        .collect();
+
+    let begun = Shard { rank: 1, world: 2 };
+    let mut begun = sampler(&corpus, &small(), begun, start).unwrap();
+    assert_eq!(begun.next_batch().unwrap().hearings, order[1]);
+    let position = begun.next_batch().unwrap().next;
+    for rank in 0..3 {
+        let shard = Shard { rank, world: 3 };
+        let mut resumed = sampler(&corpus, &small(), shard, position).unwrap();
+        assert_eq!(resumed.next_batch().unwrap().hearings, order[4 + rank]);
     }
 }
 

@@ -1,0 +1,127 @@
+//! Several processes that train one model: started here, or by torch's launchers.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Args;
+use sori_train::trainer::Peers;
+use tch::Device;
+
+use super::interrupt;
+
+/// How long the other processes may take to end by themselves once one has failed.
+const GRACE: Duration = Duration::from_secs(20);
+
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How many processes train.
+#[derive(Args)]
+pub(super) struct JobArguments {
+    /// Start so many processes on this machine, each with its share of the data and, with CUDA, a
+    /// device of its own. On several machines torchrun and its like start one each:
+    /// RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are understood.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+    /// Give up when the other processes do not answer for so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    peer_timeout: u64,
+}
+
+impl JobArguments {
+    /// How many processes this one is to start; `None` if it is one of a job, or trains alone.
+    pub(super) fn to_start(&self) -> Option<u16> {
+        let of_a_job = std::env::var_os("WORLD_SIZE").is_some();
+        self.workers.filter(|&workers| workers > 1 && !of_a_job)
+    }
+
+    /// Meets the others.
+    pub(super) fn meet(&self) -> anyhow::Result<Peers> {
+        Ok(Peers::of_environment(Duration::from_secs(
+            self.peer_timeout,
+        ))?)
+    }
+}
+
+/// The CUDA device of this process among those of its machine.
+pub(super) fn own_device(device: Device) -> Device {
+    let local = std::env::var("LOCAL_RANK").ok();
+    match (device, local.and_then(|rank| rank.parse().ok())) {
+        (Device::Cuda(0), Some(rank)) => Device::Cuda(rank),
+        (device, _) => device,
+    }
+}
+
+/// Runs this very command in several processes, and ends as the first does that fails.
+pub(super) fn start(workers: u16) -> anyhow::Result<ExitCode> {
+    // The processes get an interrupt from the terminal themselves; this one waits for them.
+    interrupt::listen_quietly()?;
+    let port = free_port().context("cannot find a free port")?;
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let threads = (cores / usize::from(workers)).max(1).to_string();
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let mut children = Vec::new();
+    for rank in 0..workers {
+        let mut command = Command::new(&program);
+        command
+            .args(std::env::args_os().skip(1))
+            .env("WORLD_SIZE", workers.to_string())
+            .env("RANK", rank.to_string())
+            .env("LOCAL_RANK", rank.to_string())
+            .env("MASTER_ADDR", "127.0.0.1")
+            .env("MASTER_PORT", port.to_string());
+        if std::env::var_os("OMP_NUM_THREADS").is_none() {
+            command.env("OMP_NUM_THREADS", &threads);
+        }
+        let child = command.spawn();
+        children.push(child.with_context(|| format!("cannot start {}", program.display()))?);
+    }
+    wait(children)
+}
+
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// Waits for all; once one fails the others have a while to notice.
+fn wait(mut children: Vec<Child>) -> anyhow::Result<ExitCode> {
+    let mut failed: Option<(usize, ExitStatus, Instant)> = None;
+    loop {
+        let mut running = false;
+        for (rank, child) in children.iter_mut().enumerate() {
+            match child.try_wait()? {
+                None => running = true,
+                Some(status) if !status.success() && failed.is_none() => {
+                    failed = Some((rank, status, Instant::now()));
+                }
+                Some(_) => {}
+            }
+        }
+        let Some((rank, status, since)) = failed else {
+            if !running {
+                return Ok(ExitCode::SUCCESS);
+            }
+            thread::sleep(LOOK_EVERY);
+            continue;
+        };
+        if !running {
+            let interrupted = status.code() == Some(interrupt::STATUS.into());
+            if !interrupted {
+                eprintln!("sori-train: process {rank} of the job failed first: {status}");
+            }
+            return Ok(match interrupted {
+                true => ExitCode::from(interrupt::STATUS),
+                false => ExitCode::FAILURE,
+            });
+        }
+        if since.elapsed() > GRACE {
+            for child in &mut children {
+                // One that has ended is no failure.
+                let _ = child.kill();
+            }
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}

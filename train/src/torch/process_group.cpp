@@ -1,0 +1,104 @@
+// PyTorch's own process groups: c10d's TCP store and its Gloo backend, which libtorch has and tch does
+// not expose. Every function returns null, or what went wrong as text to be given to `sori_torch_free`.
+
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <stdexcept>
+
+// libtorch brings c10d's headers, not those of Gloo that they include: Debian's libgloo-dev does.
+#if __has_include(<gloo/transport/device.h>)
+#define USE_DISTRIBUTED
+#define USE_C10D_GLOO
+#include <sstream>
+
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#endif
+
+namespace {
+
+template <typename F> char *guarded(F body) noexcept {
+  try {
+    body();
+    return nullptr;
+  } catch (const std::exception &error) {
+    return strdup(error.what());
+  } catch (...) {
+    return strdup("unknown exception in libtorch");
+  }
+}
+
+} // namespace
+
+#ifdef USE_C10D_GLOO
+
+struct sori_torch_group {
+  c10::intrusive_ptr<c10d::Store> store;
+  c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
+};
+
+extern "C" {
+
+char *sori_torch_group_join(const char *host, uint16_t port, bool serves, const char *prefix,
+                            const char *interfaces, const char *address, int rank, int world,
+                            double timeout_seconds, sori_torch_group **group) {
+  return guarded([&] {
+    std::chrono::milliseconds timeout(static_cast<int64_t>(timeout_seconds * 1e3));
+    c10d::TCPStoreOptions places;
+    places.port = port;
+    places.isServer = serves;
+    places.timeout = timeout;
+    places.waitWorkers = false;
+    auto store = c10::make_intrusive<c10d::PrefixStore>(
+        prefix, c10::make_intrusive<c10d::TCPStore>(host, places));
+    auto options = c10d::ProcessGroupGloo::Options::create(timeout);
+    std::stringstream names(interfaces);
+    for (std::string name; std::getline(names, name, ',');)
+      options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForInterface(name));
+    if (options->devices.empty())
+      options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(address));
+    auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, world, options);
+    *group = new sori_torch_group{store, gloo};
+  });
+}
+
+char *sori_torch_group_sum(sori_torch_group *group, at::Tensor *tensor) {
+  return guarded([&] {
+    std::vector<at::Tensor> tensors{*tensor};
+    group->gloo->allreduce(tensors)->wait();
+  });
+}
+
+char *sori_torch_group_broadcast(sori_torch_group *group, at::Tensor *tensor) {
+  return guarded([&] {
+    std::vector<at::Tensor> tensors{*tensor};
+    group->gloo->broadcast(tensors)->wait();
+  });
+}
+
+void sori_torch_group_leave(sori_torch_group *group) {
+  // A peer that has gone already makes the parting fail, which is no concern of ours.
+  free(guarded([&] { delete group; }));
+}
+
+}
+
+#else
+
+struct sori_torch_group;
+
+extern "C" {
+
+char *sori_torch_group_join(const char *, uint16_t, bool, const char *, const char *, const char *,
+                            int, int, double, sori_torch_group **) {
+  return strdup("built without Gloo's headers: install libgloo-dev and build again");
+}
+char *sori_torch_group_sum(sori_torch_group *, void *) { return strdup("no process group"); }
+char *sori_torch_group_broadcast(sori_torch_group *, void *) { return strdup("no process group"); }
+void sori_torch_group_leave(sori_torch_group *) {}
+
+}
+
+#endif

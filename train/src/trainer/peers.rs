@@ -1,0 +1,263 @@
+//! The processes that train one model together.
+
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tch::{Device, Kind, Tensor, no_grad};
+
+use super::error::TrainError;
+use crate::data::Shard;
+use crate::torch::{Meeting, ProcessGroup};
+
+/// Numbers that are sent at once: 32 MB.
+const BUCKET: i64 = 8 << 20;
+
+/// The processes of a job: each hears its own batches, and all take the same steps.
+///
+/// Every process computes gradients of its batches; [`add_up`](Self::add_up) makes them those of all
+/// batches, and the same everywhere.
+#[derive(Debug)]
+pub struct Peers {
+    shard: Shard,
+    group: Option<Mutex<ProcessGroup>>,
+}
+
+impl Peers {
+    /// A process that trains alone.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self {
+            shard: Shard::WHOLE,
+            group: None,
+        }
+    }
+
+    /// Meets the others of the job that the environment describes, as torch's launchers do: `RANK`,
+    /// `WORLD_SIZE`, `MASTER_ADDR`, `MASTER_PORT`; `GLOO_SOCKET_IFNAME` names the network interface where it
+    /// cannot be told by the way to the master. Alone without `WORLD_SIZE`.
+    ///
+    /// # Errors
+    /// [`TrainError::Job`] if a variable is missing or odd, [`TrainError::Peers`] if the others do not
+    /// come in time.
+    pub fn of_environment(timeout: Duration) -> Result<Self, TrainError> {
+        let Some(meeting) = meeting(timeout, |name| std::env::var(name).ok())? else {
+            return Ok(Self::none());
+        };
+        let group = ProcessGroup::join(&meeting).map_err(TrainError::Peers)?;
+        Ok(Self {
+            shard: Shard {
+                rank: meeting.rank,
+                world: meeting.world,
+            },
+            group: Some(Mutex::new(group)),
+        })
+    }
+
+    /// Which part of the data is this process's.
+    pub(super) fn shard(&self) -> Shard {
+        self.shard
+    }
+
+    /// Whether this process writes files and tells how things go.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.shard.rank == 0
+    }
+
+    /// Adds up the gradients, and `numbers`, of all processes.
+    pub(super) fn add_up(
+        &self,
+        gradients: &[Tensor],
+        numbers: &mut [f64],
+    ) -> Result<(), TrainError> {
+        if self.group.is_none() {
+            return Ok(());
+        }
+        let mut sums = Tensor::from_slice(numbers);
+        self.call(|group| group.sum(&mut sums))?;
+        sums.copy_data(numbers, numbers.len());
+        self.by_buckets(gradients, |group, bucket| group.sum(bucket))
+    }
+
+    /// Makes tensors those of the first process.
+    pub(super) fn take_first(&self, tensors: &[Tensor]) -> Result<(), TrainError> {
+        self.by_buckets(tensors, |group, bucket| group.take_first(bucket))
+    }
+
+    /// The first process's bytes.
+    pub(super) fn take_first_bytes(&self, bytes: Vec<u8>) -> Result<Vec<u8>, TrainError> {
+        let mut taken = bytes;
+        self.call(|group| {
+            taken = group.take_first_bytes(&taken)?;
+            Ok(())
+        })?;
+        Ok(taken)
+    }
+
+    /// Sends tensors through `exchange` in a few large pieces, and puts what comes of them in their
+    /// place.
+    fn by_buckets(
+        &self,
+        tensors: &[Tensor],
+        exchange: impl Fn(&ProcessGroup, &mut Tensor) -> Result<(), tch::TchError>,
+    ) -> Result<(), TrainError> {
+        if self.group.is_none() {
+            return Ok(());
+        }
+        let mut rest = tensors;
+        while !rest.is_empty() {
+            let mut size = 0;
+            let fit = rest.iter().take_while(|tensor| {
+                size += tensor.numel() as i64;
+                size <= BUCKET
+            });
+            let (bucket, others) = rest.split_at(fit.count().max(1));
+            rest = others;
+            no_grad(|| {
+                let flat: Vec<_> = bucket.iter().map(|tensor| tensor.flatten(0, -1)).collect();
+                let mut flat = Tensor::cat(&flat, 0)
+                    .to_kind(Kind::Float)
+                    .to_device(Device::Cpu);
+                self.call(|group| exchange(group, &mut flat))?;
+                let mut at = 0;
+                for tensor in bucket {
+                    let count = tensor.numel() as i64;
+                    let part = flat.narrow(0, at, count).reshape(tensor.size());
+                    tensor.shallow_clone().copy_(&part);
+                    at += count;
+                }
+                Ok::<_, TrainError>(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn call(
+        &self,
+        body: impl FnOnce(&ProcessGroup) -> Result<(), tch::TchError>,
+    ) -> Result<(), TrainError> {
+        let Some(group) = &self.group else {
+            return Ok(());
+        };
+        let group = group
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        body(&group).map_err(TrainError::Peers)
+    }
+}
+
+/// What the environment says of a job; `None` without one.
+fn meeting(
+    timeout: Duration,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Option<Meeting>, TrainError> {
+    let text = |name: &'static str| {
+        variable(name).ok_or_else(|| TrainError::Job {
+            name,
+            expected: "to be set, as torchrun does, where WORLD_SIZE is",
+            found: "nothing".into(),
+        })
+    };
+    let number = |name: &'static str, expected: &'static str, most: usize| {
+        let found = text(name)?;
+        let number = found.parse().ok().filter(|&number: &usize| number <= most);
+        number.ok_or(TrainError::Job {
+            name,
+            expected,
+            found,
+        })
+    };
+    if variable("WORLD_SIZE").is_none() {
+        return Ok(None);
+    }
+    let world = number("WORLD_SIZE", "from 1 to 65536", 1 << 16)?.max(1);
+    if world == 1 {
+        return Ok(None);
+    }
+    let rank = number("RANK", "below WORLD_SIZE", world - 1)?;
+    let port = number("MASTER_PORT", "a port", usize::from(u16::MAX))? as u16;
+    let host = text("MASTER_ADDR")?;
+    // torchrun's agent has a store at that place already, and starts a job again under a new number.
+    let by_agent = variable("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value == "True");
+    let attempt = variable("TORCHELASTIC_RESTART_COUNT").unwrap_or_else(|| "0".into());
+    Ok(Some(Meeting {
+        address: own_address(&host, port).ok_or_else(|| TrainError::Job {
+            name: "MASTER_ADDR",
+            expected: "a host that can be found",
+            found: host.clone(),
+        })?,
+        host,
+        port,
+        serves: rank == 0 && !by_agent,
+        prefix: format!("sori/{attempt}"),
+        interfaces: variable("GLOO_SOCKET_IFNAME").unwrap_or_default(),
+        rank,
+        world,
+        timeout,
+    }))
+}
+
+/// The address of this machine on the way to a host.
+fn own_address(host: &str, port: u16) -> Option<String> {
+    let to: SocketAddr = (host, port).to_socket_addrs().ok()?.next()?;
+    let any: SocketAddr = match to {
+        SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
+        SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
+    };
+    // Nothing is sent: the system only looks the way up.
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(to).ok()?;
+    Some(socket.local_addr().ok()?.ip().to_string())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Option<Meeting>, TrainError> {
+        meeting(Duration::from_secs(1), |name| {
+            let found = variables.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn a_job_is_described_as_torchs_launchers_do() {
+        assert_eq!(read(&[]).unwrap(), None);
+        assert_eq!(read(&[("WORLD_SIZE", "1")]).unwrap(), None);
+        let job = [
+            ("WORLD_SIZE", "2"),
+            ("RANK", "0"),
+            ("MASTER_ADDR", "127.0.0.1"),
+            ("MASTER_PORT", "29500"),
+        ];
+        let first = read(&job).unwrap().unwrap();
+        assert_eq!((first.rank, first.world, first.port), (0, 2, 29500));
+        assert_eq!(first.address, "127.0.0.1");
+        assert!(first.serves);
+        let by_agent = [&job[..], &[("TORCHELASTIC_USE_AGENT_STORE", "True")]].concat();
+        assert!(!read(&by_agent).unwrap().unwrap().serves);
+
+        for (name, value, told) in [
+            ("RANK", "2", "RANK: expected below WORLD_SIZE, found 2"),
+            (
+                "MASTER_PORT",
+                "-1",
+                "MASTER_PORT: expected a port, found -1",
+            ),
+            (
+                "WORLD_SIZE",
+                "two",
+                "WORLD_SIZE: expected from 1 to 65536, found two",
+            ),
+        ] {
+            let wrong = job.map(|(key, good)| (key, if key == name { value } else { good }));
+            let error = read(&wrong).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+        let error = read(&job[..3]).unwrap_err().to_string();
+        assert!(error.contains("MASTER_PORT: expected to be set"), "{error}");
+    }
+}
