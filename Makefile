@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(SORI_CACHE)/target
 endif
 SORI = cargo run -q --release -p sori --
 
-.PHONY: demo test test-distributed lint bench capi android arm64 armv7 train-demo
+.PHONY: demo test test-distributed lint bench capi android arm64 armv7 student student-smoke train-demo
 
 demo: ## transcribe a sample on this machine
 	scripts/setup runtime
@@ -51,6 +51,14 @@ android: ## the Android library, target/android/sori.aar; needs an NDK
 
 arm64 armv7: ## the command for boards with ARM Linux, 64-bit and 32-bit
 	scripts/arm $@
+
+student: ## the English student, from data to package: SHARED=DIR; days on two cores, resumable
+	scripts/setup all
+	recipes/en-5m/run $(SHARED)
+
+student-smoke: ## the same way with little data, in minutes
+	scripts/setup all
+	recipes/en-5m/run --smoke $(SHARED)
 
 TRAIN_DEMO = target/train-demo
 
