@@ -93,7 +93,7 @@ extern "C" {
 
 char *sori_torch_group_join(const char *, uint16_t, bool, const char *, const char *, const char *,
                             int, int, double, sori_torch_group **) {
-  return strdup("built without Gloo's headers: install libgloo-dev and build again");
+  return strdup("built without the headers of Gloo: install libgloo-dev, run `cargo clean -p sori-train`, and build again");
 }
 char *sori_torch_group_sum(sori_torch_group *, void *) { return strdup("no process group"); }
 char *sori_torch_group_broadcast(sori_torch_group *, void *) { return strdup("no process group"); }
