@@ -20,6 +20,7 @@ demo: ## transcribe a sample on this machine
 test: ## run every test
 	scripts/setup all
 	cargo test --workspace
+	bench/check
 
 lint: ## what CI checks besides the tests
 	scripts/setup all
@@ -29,11 +30,9 @@ lint: ## what CI checks besides the tests
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	scripts/check-licences
 
-bench: ## figures of this machine
-	scripts/setup runtime
-	cargo bench -p sori --bench features
-	$(SORI) bench --model tests/data/tone --engine tract tests/data/jfk.wav
-	$(SORI) bench --model tests/data/tone --engine ort tests/data/jfk.wav
+bench: ## Sori against sherpa-onnx on this machine: writes BENCH.md; BENCH="--rounds 1" for a short look
+	scripts/setup all
+	bench/run $(BENCH)
 
 BUILD = $(abspath $(or $(CARGO_TARGET_DIR),target))
 PREFIX ?= target/capi

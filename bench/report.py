@@ -129,7 +129,9 @@ def absolute(figures):
     for chunk in runs.chunks:
         for precision in ("fp32", "int8"):
             for side, name in SIDES.items():
-                of = lambda field: runs.median(field, chunk, precision, side)
+                def of(field):
+                    return runs.median(field, chunk, precision, side)
+
                 live = f"{of('p50'):.2f} / {of('p99'):.2f}" if side.startswith("sori-") else "-"
                 rows.append([
                     f"{chunk} ms", precision, name, f"{of('cpu') * 1e3:.2f}", f"{of('cpu') * chunk:.2f}", live,
@@ -148,18 +150,17 @@ def absolute(figures):
 def streams(figures):
     rows, groups = [], {}
     for run in figures["streams"]:
-        groups.setdefault((run["engine"], run["precision"], run["sharing"]), []).append(run)
+        groups.setdefault((run["engine"], run["precision"], run["way"]), []).append(run)
     cores = figures["machine"]["cores"]
-    for (engine, precision, sharing), found in groups.items():
-        of = lambda field: median(run[field] for run in found)
+    for (engine, precision, way), found in groups.items():
+        wall, cpu, memory = (median(run[field] for run in found) for field in ("wall", "cpu", "memory"))
         rows.append([
-            SIDES[f"sori-{engine}"], precision, "one process" if sharing == "model" else "a process each",
-            f"{1 / of('wall') / cores:.0f}", f"{1 / of('cpu'):.0f}", f"{of('memory') / MB:.0f}"])
+            SIDES[f"sori-{engine}"], precision, way, f"{1 / wall / cores:.0f}", f"{1 / cpu:.0f}", f"{memory / MB:.0f}"])
     one = figures["streams"][0]
     return (
-        f"## Several streams\n\n{one['streams']} streams at once on {cores} cores, chunks of {one['chunk']} ms. *Followed* is how "
-        "many live streams a core follows by the wall clock, start included, with whatever else the machine did; "
-        "*paid for* how many a core could follow by the CPU time used, if none had to wait.\n\n"
+        f"## Several streams\n\n{one['streams']} streams at once on {cores} cores, chunks of {one['chunk']} ms. "
+        "*Followed* is how many live streams a core follows by the wall clock, start included, with whatever else the "
+        "machine did; *paid for* how many a core could follow by the CPU time used, if none had to wait.\n\n"
         + table(["", "", "", "followed, per core", "paid for, per core", "peak, MB, all"], rows))
 
 
@@ -167,26 +168,25 @@ def limits(figures):
     found, runs = figures["limits"], Runs(figures)
     rows = []
     for graph in found["graphs"]:
-        chunk, precision = graph["chunk"], graph["precision"]
+        chunk, precision, constants = graph["chunk"], graph["precision"], graph["constants"]
         arithmetic = graph["multiply_adds"] / found["multiply_adds"] * 1e3
-        reading = graph["constants"] / found["bytes"] * 1e3
-        cached = graph["constants"] / found["weights"][str(graph["constants"])] * 1e3
-        limit = max(arithmetic, cached)
+        reading, again = (constants / rate * 1e3 for rate in (found["bytes"], found["weights"][str(constants)]))
         shares = (
-            f"{runs.median('cpu', chunk, precision, side) * chunk / limit:.1f}" for side in ("sori-ort", "sori-tract"))
+            f"{runs.median('cpu', chunk, precision, side) * chunk / max(arithmetic, again):.1f}"
+            for side in ("sori-ort", "sori-tract"))
         rows.append([
-            f"{chunk} ms", precision, f"{graph['multiply_adds'] / 1e6:.1f} M", f"{graph['constants'] / MB:.1f} MB",
-            f"{arithmetic:.2f}", f"{reading:.2f}", f"{cached:.2f}", *shares])
+            f"{chunk} ms", precision, f"{graph['multiply_adds'] / 1e6:.1f} M", f"{constants / MB:.1f} MB",
+            f"{arithmetic:.2f}", f"{reading:.2f}", f"{again:.2f}", *shares])
     return (
         "## The limit\n\n"
         f"This core does {found['multiply_adds'] / 1e9:.1f} G fused multiply-adds of floats a second and reads "
-        f"{found['bytes'] / 1e9:.1f} GB/s of memory (`bench/peak.c`). A chunk cannot take less than its multiply-adds, nor "
-        "less than reading its weights once. Weights may stay in the last cache between two chunks: *reread* is the "
-        "measured time of reading a buffer of their size again and again. Milliseconds per chunk; the last columns say "
-        "how many times the larger of arithmetic and rereading the whole process takes. 8-bit products may go faster than floats, "
-        "by what the processor's instructions offer; the table counts them as floats.\n\n"
-        + table(["chunk", "", "multiply-adds", "constants", "arithmetic", "from memory", "reread", "Sori on ONNX Runtime, times",
-                 "Sori on tract, times"], rows))
+        f"{found['bytes'] / 1e9:.1f} GB/s of memory (`bench/peak.c`). A chunk cannot take less than its multiply-adds, "
+        "nor less than reading its weights once. Weights may stay in the last cache between two chunks: *reread* is "
+        "the time of reading a buffer of their size again and again. Milliseconds per chunk; the last columns say how "
+        "many times the larger of arithmetic and rereading the whole process takes. 8-bit products may go faster than "
+        "floats, by what the processor's instructions offer; the table counts them as floats.\n\n"
+        + table(["chunk", "", "multiply-adds", "constants", "arithmetic", "from memory", "reread",
+                 "Sori on ONNX Runtime, times", "Sori on tract, times"], rows))
 
 
 def sizes(figures):
@@ -197,24 +197,26 @@ def sizes(figures):
 def how(figures):
     machine, speech = figures["machine"], figures["speech"]
     busy = (
-        f"The machine was busy: other processes used {machine['others']:.2f} of its {machine['cores']} cores. CPU times and ratios of "
-        "runs in turns stand; wall times are longer than on a quiet machine."
+        f"The machine was busy: other processes used {machine['others']:.2f} of its {machine['cores']} cores. CPU "
+        "times and ratios of runs in turns stand; wall times are longer than on a quiet machine."
         if machine["others"] > 0.1 else "The machine was quiet.")
+    memory = f"{machine['memory'] / 1e9:.1f} GB"
     facts = [
         ["command", f"`{figures['command']}`"],
         ["date", figures["date"]],
-        ["machine", f"{machine['processor']}, {machine['cores']} cores, {machine['memory'] / 1e9:.1f} GB, {machine['system']}"],
+        ["machine", f"{machine['processor']}, {machine['cores']} cores, {memory}, {machine['system']}"],
         ["model", f"{figures['model']['checkpoint']}, {figures['model']['tokens']} tokens"],
-        *([name, f"{version}"] for name, version in figures["versions"].items()),
+        *([name, version] for name, version in figures["versions"].items()),
     ]
     return (
         "## How it was measured\n\n" + table(["", ""], facts) + "\n\n"
-        f"{speech['seconds']} seconds of speech: `{speech['file']}`, 11 seconds, again and again. {figures['rounds']} rounds, in each of which every "
-        f"side runs every case once, in an order that moves on by one each round; {machine['minutes']} minutes in all. Each process runs "
-        f"on core {machine['core']} alone, with one thread for the model. {busy}\n\n"
-        "The sides are commands, without Python: `sori transcribe`, and `sherpa-onnx` of PyPI's `sherpa-onnx-bin`, which "
-        "brings its own ONNX Runtime. *NeMo layout* is a graph with random weights and the same geometry, "
-        "as `bench/nemo_layout.py` writes it: what NeMo's cache-aware export computes, node by node; *fixed shapes* "
+        f"{speech['seconds']} seconds of speech: `{speech['file']}`, 11 seconds, again and again. {figures['rounds']} "
+        "rounds, in each of which every side runs every case once, in an order that moves on by one each round; "
+        f"{machine['minutes']} minutes in all. Each process runs on core {machine['core']} alone, with one thread for "
+        f"the model. {busy}\n\n"
+        "The sides are commands, without Python: `sori transcribe`, and `sherpa-onnx` of PyPI's `sherpa-onnx-bin`, "
+        "which brings its own ONNX Runtime. *NeMo layout* is a graph with random weights and the same geometry, as "
+        "`bench/nemo_layout.py` writes it: what NeMo's cache-aware export computes, node by node; *fixed shapes* "
         "spares it what follows from a dynamic time axis.")
 
 
