@@ -105,7 +105,8 @@ def ratios(figures):
             cells = [f"{chunk} ms", what]
             for field in ("cpu", "memory"):
                 for precision in ("fp32", "int8"):
-                    cells.append(spread(runs.ratios(field, chunk, (precision, one), (precision, other)), field == "cpu"))
+                    values = runs.ratios(field, chunk, (precision, one), (precision, other))
+                    cells.append(spread(values, field == "cpu"))
             rows.append(cells)
     int8 = [
         [f"{chunk} ms", *(spread(runs.ratios("cpu", chunk, ("int8", side), ("fp32", side)), True)
