@@ -20,6 +20,7 @@ and tokens.txt. Needs numpy, onnx and onnxruntime.
 
 import argparse
 import json
+import logging
 import math
 import shutil
 from pathlib import Path
@@ -292,6 +293,8 @@ def main():
         raise SystemExit(f"nemo_layout: {found} parameters, the package's model has {expected}")
     print(f"{arguments.folder}: {found} parameters, {len(made.graph.node)} nodes; the package's model has {expected}")
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    # It advises to prepare the graph first, which this one does not need.
+    logging.getLogger().setLevel(logging.ERROR)
     path = arguments.folder / "model.onnx"
     onnx.save(made, path)
     quantize_dynamic(

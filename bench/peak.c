@@ -2,14 +2,15 @@
 //
 //     gcc -O3 -march=native -o peak peak.c && ./peak BYTES...
 //
-// Prints a line of JSON. The first rate is that of fused multiply-adds on registers alone; then, for a buffer
-// of each size given, the rate at which it is read from one end to the other, again and again. The best of
-// several tries counts: what is asked for is the limit, not the mean.
+// Prints a line of JSON: the rate of fused multiply-adds on registers alone, and the rates at which a buffer is
+// read from one end to the other, again and again, one four times as large as the last cache and one of each size
+// given. The best of several tries counts: what is asked for is the limit, not the mean.
 
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #if defined(__AVX512F__)
 #define WIDTH 64
@@ -54,7 +55,7 @@ static double multiply_adds(void) {
 }
 
 // Reads `bytes` so often that it takes about a tenth of a second.
-static double bytes_read(const words *buffer, size_t bytes) {
+static double read_once(const words *buffer, size_t bytes) {
     size_t count = bytes / sizeof(words) / STREAMS * STREAMS;
     int rounds = 1 + (int)((1u << 30) / bytes);
     words sums[STREAMS] = {0};
@@ -69,30 +70,43 @@ static double bytes_read(const words *buffer, size_t bytes) {
     return (double)rounds * count * sizeof(words) / (seconds() - start);
 }
 
+static double bytes_read(size_t bytes) {
+    size_t whole = (bytes / sizeof(words) / STREAMS + 1) * STREAMS * sizeof(words);
+    words *buffer = bytes < 1 << 16 ? NULL : aligned_alloc(sizeof(words), whole);
+    if (!buffer) {
+        fprintf(stderr, "peak: no buffer of %zu bytes; give a number from 65536 on\n", bytes);
+        exit(1);
+    }
+    // Every page a page of its own, not the one of zeros.
+    for (size_t i = 0; i < whole / sizeof(uint64_t); i++) ((uint64_t *)buffer)[i] = i;
+    double best = 0;
+    for (int try = 0; try < TRIES; try++) {
+        double rate = read_once(buffer, bytes);
+        if (rate > best) best = rate;
+    }
+    free(buffer);
+    return best;
+}
+
+static size_t last_cache(void) {
+    long size = 0;
+#ifdef _SC_LEVEL3_CACHE_SIZE
+    size = sysconf(_SC_LEVEL3_CACHE_SIZE);
+#endif
+    // Where the system does not tell: larger than most.
+    return size > 0 ? (size_t)size : 32u << 20;
+}
+
 int main(int arguments, char **argument) {
     double best = 0;
     for (int try = 0; try < TRIES; try++) {
         double rate = multiply_adds();
         if (rate > best) best = rate;
     }
-    printf("{\"multiply_adds\": %.4g, \"bytes\": {", best);
+    printf("{\"multiply_adds\": %.4g, \"memory\": %.4g, \"bytes\": {", best, bytes_read(4 * last_cache()));
     for (int i = 1; i < arguments; i++) {
         size_t bytes = strtoull(argument[i], NULL, 10);
-        size_t whole = (bytes / sizeof(words) / STREAMS + 1) * STREAMS * sizeof(words);
-        words *buffer = aligned_alloc(sizeof(words), whole);
-        if (bytes < (1 << 16) || !buffer) {
-            fprintf(stderr, "peak: no buffer of %s bytes; give a number from 65536 on\n", argument[i]);
-            return 1;
-        }
-        // Every page a page of its own, not the one of zeros.
-        for (size_t j = 0; j < whole / sizeof(uint64_t); j++) ((uint64_t *)buffer)[j] = j;
-        best = 0;
-        for (int try = 0; try < TRIES; try++) {
-            double rate = bytes_read(buffer, bytes);
-            if (rate > best) best = rate;
-        }
-        printf("%s\"%zu\": %.4g", i > 1 ? ", " : "", bytes, best);
-        free(buffer);
+        printf("%s\"%zu\": %.4g", i > 1 ? ", " : "", bytes, bytes_read(bytes));
     }
     puts("}}");
     return 0;

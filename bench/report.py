@@ -171,7 +171,7 @@ def limits(figures):
     for graph in found["graphs"]:
         chunk, precision, constants = graph["chunk"], graph["precision"], graph["constants"]
         arithmetic = graph["multiply_adds"] / found["multiply_adds"] * 1e3
-        reading, again = (constants / rate * 1e3 for rate in (found["bytes"], found["weights"][str(constants)]))
+        reading, again = (constants / rate * 1e3 for rate in (found["memory"], found["bytes"][str(constants)]))
         shares = (
             f"{runs.median('cpu', chunk, precision, side) * chunk / max(arithmetic, again):.1f}"
             for side in ("sori-ort", "sori-tract"))
@@ -181,7 +181,7 @@ def limits(figures):
     return (
         "## The limit\n\n"
         f"This core does {found['multiply_adds'] / 1e9:.1f} G fused multiply-adds of floats a second and reads "
-        f"{found['bytes'] / 1e9:.1f} GB/s of memory (`bench/peak.c`). A chunk cannot take less than its multiply-adds, "
+        f"{found['memory'] / 1e9:.1f} GB/s of memory (`bench/peak.c`). A chunk cannot take less than its multiply-adds, "
         "nor less than reading its weights once. Weights may stay in the last cache between two chunks: *reread* is "
         "the time of reading a buffer of their size again and again. Milliseconds per chunk; the last columns say how "
         "many times the larger of arithmetic and rereading the whole process takes. 8-bit products may go faster than "
