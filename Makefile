@@ -20,6 +20,7 @@ demo: ## transcribe a sample on this machine
 test: ## run every test
 	scripts/setup all
 	cargo test --workspace
+	bench/check
 
 test-distributed: ## training in several processes; part of `make test`
 	scripts/setup all
@@ -33,11 +34,9 @@ lint: ## what CI checks besides the tests
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	scripts/check-licences
 
-bench: ## figures of this machine
-	scripts/setup runtime
-	cargo bench -p sori --bench features
-	$(SORI) bench --model tests/data/tone --engine tract tests/data/jfk.wav
-	$(SORI) bench --model tests/data/tone --engine ort tests/data/jfk.wav
+bench: ## Sori against sherpa-onnx on this machine: writes BENCH.md; BENCH="--rounds 1" for a short look
+	scripts/setup all
+	bench/run $(BENCH)
 
 BUILD = $(abspath $(or $(CARGO_TARGET_DIR),target))
 PREFIX ?= target/capi

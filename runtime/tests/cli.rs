@@ -777,15 +777,18 @@ fn bench_prints_its_figures() {
             "{figures}"
         );
         assert!(figures["peak_memory_mb"].is_number() || !cfg!(target_os = "linux"));
+        assert_eq!(figures["streams"], 1);
     }
     let text = stdout(
-        &sori(&["bench", "--model", TONE, "talk.wav"])
+        &sori(&["bench", "--model", TONE, "--streams", "3", "talk.wav"])
             .current_dir(directory.path())
             .output()
             .unwrap(),
     );
     assert!(
-        text.contains("s per second of audio") && text.contains("p99"),
+        text.contains("s per second of audio")
+            && text.contains("p99")
+            && text.contains("3 at once"),
         "{text}"
     );
 }

@@ -27,6 +27,9 @@ pub(super) struct Bench {
     /// How often to recognise the file.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
+    /// Recognise it in so many streams at once, each on a thread of its own.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    streams: u16,
     /// Print the figures as JSON.
     #[arg(long)]
     json: bool,
@@ -39,10 +42,12 @@ struct Figures {
     chunk_ms: u32,
     audio_seconds: f64,
     repeat: u32,
+    streams: u16,
     load_ms: f64,
     /// CPU seconds per second of audio, all threads.
     cpu_real_time_factor: f64,
-    /// Wall seconds per second of audio.
+    /// Wall seconds per second of audio, all streams' audio together: its inverse is how many live
+    /// streams this machine can follow.
     wall_real_time_factor: f64,
     chunk_wall_ms: Percentiles,
     /// Largest resident set of the process so far; absent where the system does not tell.
@@ -66,21 +71,19 @@ impl Bench {
         let chunk_ms = opened.recognizer.package().config().streaming.chunk_ms;
         let chunk = RATE as usize * chunk_ms as usize / 1000;
 
-        let mut walls = Vec::with_capacity(self.repeat as usize * (samples.len() / chunk + 2));
         let cpu = ProcessTime::now();
         let wall = Instant::now();
-        for _ in 0..self.repeat {
-            recognize(&opened, &samples, chunk, &mut walls)?;
-        }
+        let mut walls = self.recognize(&opened, &samples, chunk)?;
         let (cpu, wall) = (cpu.elapsed(), wall.elapsed());
 
         let audio_seconds = samples.len() as f64 / f64::from(RATE);
-        let heard = audio_seconds * f64::from(self.repeat);
+        let heard = audio_seconds * f64::from(self.repeat) * f64::from(self.streams);
         let figures = Figures {
             engine: opened.recognizer.engine().to_owned(),
             chunk_ms,
             audio_seconds,
             repeat: self.repeat,
+            streams: self.streams,
             load_ms: milliseconds(load),
             cpu_real_time_factor: cpu.as_secs_f64() / heard,
             wall_real_time_factor: wall.as_secs_f64() / heard,
@@ -89,6 +92,35 @@ impl Bench {
         };
         figures.print(self.json)?;
         Ok(Outcome::Done)
+    }
+
+    /// Runs all streams to their end, and gives the time that each chunk took.
+    fn recognize(
+        &self,
+        opened: &Opened,
+        samples: &[f32],
+        chunk: usize,
+    ) -> anyhow::Result<Vec<Duration>> {
+        let stream = || {
+            let chunks = self.repeat as usize * (samples.len() / chunk + 1);
+            let mut walls = Vec::with_capacity(chunks);
+            for _ in 0..self.repeat {
+                recognize(opened, samples, chunk, &mut walls)?;
+            }
+            anyhow::Ok(walls)
+        };
+        // The first on this thread: one stream alone is not to pay for another.
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..self.streams).map(|_| scope.spawn(stream)).collect();
+            let mut walls = stream()?;
+            for other in others {
+                match other.join() {
+                    Ok(more) => walls.extend(more?),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            Ok(walls)
+        })
     }
 }
 
@@ -159,6 +191,9 @@ impl Figures {
             "audio         {:.1} s, {} times, in chunks of {} ms",
             self.audio_seconds, self.repeat, self.chunk_ms
         )?;
+        if self.streams > 1 {
+            writeln!(out, "streams       {} at once", self.streams)?;
+        }
         writeln!(out, "load          {:.1} ms", self.load_ms)?;
         for (name, factor) in [
             ("CPU", self.cpu_real_time_factor),
