@@ -33,6 +33,7 @@
 //! | `files` | yes | [`audio::AudioFile`] |
 //! | `microphone` | yes | [`audio::Microphone`]; needs the system's sound library |
 //! | `cli` | yes | the `sori` command |
+//! | `serve` | yes | `sori serve`, in that command; nothing in this library |
 
 pub mod audio;
 pub mod decode;

@@ -375,6 +375,7 @@ mod files {
     use std::fs;
     use std::io::Cursor;
     use std::path::{Path, PathBuf};
+    use std::sync::Arc;
 
     use sori::audio::AudioFile;
 
@@ -503,6 +504,22 @@ mod files {
                 assert!(error.contains("not from a pipe"), "{error}");
             } else {
                 assert_eq!(read(stream), read(AudioFile::open(data(name))), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn memory_gives_the_same_as_the_file_whole_or_not() {
+        for (name, ..) in TONES {
+            let bytes = bytes_of(name);
+            for part in [&bytes[..], &bytes[..bytes.len() * 2 / 3]] {
+                let (_folder, path) = as_file(part, "file");
+                let from = |file: Result<AudioFile, AudioError>| {
+                    file.map(|mut file| (file.duration(), drain(&mut file).0))
+                        .map_err(|error| std::mem::discriminant(&error))
+                };
+                let memory = AudioFile::from_bytes(Arc::<[u8]>::from(part), "test");
+                assert_eq!(from(memory), from(AudioFile::open(path)), "{name}");
             }
         }
     }

@@ -86,15 +86,32 @@ impl AudioFile {
             return Self::from_source(Box::new(rejoin(&head, file)), &head, input);
         }
         let result = Self::from_source(Box::new(file), &head, input.clone());
-        if let Err(AudioError::Broken { .. } | AudioError::UnsupportedFeature { .. }) = result {
-            // Some formats are read from their end, and then a file that stops in the middle gives
-            // nothing. Read from the start, it gives what it has.
-            let (head, file) =
-                open_file(path).map_err(|error| AudioError::from_io(&input, error))?;
-            let source = Box::new(ReadOnlySource::new(file));
-            return Self::from_source(source, &head, input).or(result);
+        if !wants_reading_from_start(&result) {
+            return result;
         }
-        result
+        let (head, file) = open_file(path).map_err(|error| AudioError::from_io(&input, error))?;
+        let source = Box::new(ReadOnlySource::new(file));
+        Self::from_source(source, &head, input).or(result)
+    }
+
+    /// Decodes a file that lies in memory, as [`open`](Self::open) decodes one on disk. `input` names
+    /// it in errors. A clone of `bytes` should be cheap: an `Arc<[u8]>`, say.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn from_bytes<B>(bytes: B, input: &str) -> Result<Self, AudioError>
+    where
+        B: AsRef<[u8]> + Clone + Send + Sync + 'static,
+    {
+        let head: Vec<u8> = bytes.as_ref().iter().take(HEAD as usize).copied().collect();
+        let source = Box::new(Cursor::new(bytes.clone()));
+        let result = Self::from_source(source, &head, input.to_owned());
+        if !wants_reading_from_start(&result) {
+            return result;
+        }
+        let source = Box::new(ReadOnlySource::new(Cursor::new(bytes)));
+        Self::from_source(source, &head, input.to_owned()).or(result)
     }
 
     /// Decodes what `reader` gives, from standard input for example. `input` names it in errors.
@@ -327,6 +344,13 @@ impl fmt::Debug for AudioFile {
             .field("duration", &self.duration)
             .finish_non_exhaustive()
     }
+}
+
+/// Some formats are read from their end, and then a file that stops in the middle gives nothing. Read
+/// from the start, it gives what it has.
+fn wants_reading_from_start(opened: &Result<AudioFile, AudioError>) -> bool {
+    use AudioError::{Broken, UnsupportedFeature};
+    matches!(opened, Err(Broken { .. } | UnsupportedFeature { .. }))
 }
 
 /// The length in seconds that the container claims as a whole.

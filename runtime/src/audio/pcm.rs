@@ -155,6 +155,11 @@ impl<R: Read> PcmReader<R> {
         self.rate
     }
 
+    /// The reader, to fill one up that is a buffer: after its end it is read again.
+    pub fn get_mut(&mut self) -> &mut R {
+        &mut self.reader
+    }
+
     /// Waits for the reader once and appends the samples to `out`; `false` at the end.
     ///
     /// # Errors

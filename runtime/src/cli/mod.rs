@@ -13,6 +13,8 @@ mod info;
 mod listen;
 mod lm;
 mod model;
+#[cfg(feature = "serve")]
+mod serve;
 mod shell;
 mod transcribe;
 
@@ -26,6 +28,7 @@ Examples:
   sori transcribe talk.mp3                     words of a file, a line per utterance
   sori transcribe --format srt -o subs *.m4a   subtitles for many files
   sori listen                                  live captions from the microphone
+  sori serve                                   captions for browsers and programs, over HTTP
   sori transcribe --lm=model.lm talk.mp3       led by a language model; `sori lm` makes one
   sori bench talk.wav                          how fast this machine is
 
@@ -53,6 +56,8 @@ enum Command {
     Listen(listen::Listen),
     #[cfg(feature = "microphone")]
     Devices(devices::Devices),
+    #[cfg(feature = "serve")]
+    Serve(serve::Serve),
     Info(info::Info),
     Bench(bench::Bench),
     Lm(lm::Lm),
@@ -89,6 +94,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Listen(command) => command.run(),
         #[cfg(feature = "microphone")]
         Command::Devices(command) => command.run(),
+        #[cfg(feature = "serve")]
+        Command::Serve(command) => command.run(),
         Command::Info(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Lm(command) => command.run(sori.quiet),

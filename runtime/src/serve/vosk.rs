@@ -1,0 +1,208 @@
+//! `/vosk`: the protocol of vosk-server, so that its clients work unchanged.
+//!
+//! Each message of sound gets one reply, as there: what was finished in it, else what is being said.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sori::audio::{PcmFormat, PcmReader};
+use sori::{Event, Segment, Word};
+
+use super::Server;
+use super::room::{Failure, Hearing, Pcm, Seat};
+use super::socket::{self, Client, Fault, Given};
+
+/// A message that is no sound. Fields that are not known here are left alone, as vosk-server does.
+#[derive(Deserialize)]
+struct Message {
+    config: Option<Config>,
+    eof: Option<Value>,
+    reset: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    sample_rate: Option<f64>,
+    words: Option<Truth>,
+    max_alternatives: Option<u32>,
+}
+
+/// vosk-server takes what Python takes for true.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Truth {
+    Bool(bool),
+    Number(f64),
+}
+
+/// How replies are written.
+struct Style {
+    words: bool,
+    alternatives: bool,
+}
+
+pub(crate) async fn upgrade(
+    State(server): State<Arc<Server>>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    socket::upgrade(server, upgrade, "vosk", session)
+}
+
+async fn session(server: Arc<Server>, seat: Seat, mut client: Client) {
+    let fault = converse(&server, seat, &mut client).await.err();
+    if let Some(fault) = &fault
+        && !matches!(fault, Fault::Gone | Fault::Closing)
+    {
+        server.metrics.error(fault.code());
+    }
+    // The protocol has no errors: the reason of the closing frame says why.
+    client.close(fault.as_ref()).await;
+}
+
+async fn converse(server: &Server, seat: Seat, client: &mut Client) -> Result<(), Fault> {
+    let mut hearing = server.room.open(seat, || pcm(8000.0)).await?;
+    let mut style = Style {
+        words: true,
+        alternatives: false,
+    };
+    let mut partial = String::new();
+    loop {
+        let reply = match client.hear().await {
+            Given::Sound(bytes) => sound(&mut hearing, &bytes, &style, &mut partial).await?,
+            Given::Text(text) => {
+                let message: Message = serde_json::from_str(&text).map_err(|error| {
+                    let expected = "{\"config\": {…}} or {\"eof\": 1}";
+                    Fault::BadMessage(format!("expected {expected}: {error}"))
+                })?;
+                if let Some(config) = message.config {
+                    configure(&mut hearing, &mut style, &config)?;
+                    continue;
+                }
+                if message.eof.is_none() && message.reset.is_none() {
+                    continue;
+                }
+                let last = result(&finals(hearing.finish().await?), &style);
+                partial.clear();
+                if message.eof.is_some() {
+                    return client.say(last.to_string()).await;
+                }
+                last
+            }
+            Given::End(fault) if fault.is_orderly() => {
+                let last = result(&finals(hearing.finish().await?), &style);
+                client.say(last.to_string()).await?;
+                return Err(fault);
+            }
+            Given::End(fault) => return Err(fault),
+        };
+        client.say(reply.to_string()).await?;
+    }
+}
+
+fn pcm(rate: f64) -> Result<Pcm, sori::audio::AudioError> {
+    PcmReader::new(
+        VecDeque::new(),
+        "the stream",
+        PcmFormat::S16Le,
+        rate as u32,
+        1,
+    )
+}
+
+fn configure(hearing: &mut Hearing<Pcm>, style: &mut Style, config: &Config) -> Result<(), Fault> {
+    if let Some(rate) = config.sample_rate {
+        *hearing.source().ok_or(Failure::Panicked)? = pcm(rate).map_err(Failure::from)?;
+    }
+    match config.words {
+        Some(Truth::Bool(words)) => style.words = words,
+        Some(Truth::Number(words)) => style.words = words != 0.0,
+        None => {}
+    }
+    if let Some(most) = config.max_alternatives {
+        style.alternatives = most > 0;
+    }
+    Ok(())
+}
+
+/// Hears one message and makes its reply.
+async fn sound(
+    hearing: &mut Hearing<Pcm>,
+    bytes: &[u8],
+    style: &Style,
+    partial: &mut String,
+) -> Result<Value, Fault> {
+    hearing
+        .source()
+        .ok_or(Failure::Panicked)?
+        .get_mut()
+        .extend(bytes);
+    let mut finished = Vec::new();
+    let mut more = true;
+    while more {
+        let heard = hearing.step().await?;
+        more = heard.more;
+        for event in heard.events {
+            match event {
+                Event::Partial(segment) => *partial = segment.text,
+                Event::Final(segment) => {
+                    partial.clear();
+                    finished.push(segment);
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(match finished.is_empty() {
+        true => json!({"partial": partial}),
+        false => result(&finished, style),
+    })
+}
+
+fn finals(events: Vec<Event>) -> Vec<Segment> {
+    let finals = events.into_iter().filter_map(|event| match event {
+        Event::Final(segment) => Some(segment),
+        _ => None,
+    });
+    finals.collect()
+}
+
+/// What was finished, as one result: a message gets one reply, however much is in it.
+fn result(segments: &[Segment], style: &Style) -> Value {
+    let texts: Vec<&str> = segments
+        .iter()
+        .map(|segment| segment.text.as_str())
+        .filter(|text| !text.is_empty())
+        .collect();
+    let mut result = json!({"text": texts.join(" ")});
+    if style.words && !texts.is_empty() {
+        let words = segments.iter().flat_map(|segment| &segment.words);
+        result["result"] = words
+            .map(|word| vosk_word(word, !style.alternatives))
+            .collect();
+    }
+    if style.alternatives {
+        let total: f32 = segments.iter().map(|segment| segment.confidence).sum();
+        result["confidence"] = json!(total / segments.len().max(1) as f32);
+        return json!({"alternatives": [result]});
+    }
+    result
+}
+
+fn vosk_word(word: &Word, confidence: bool) -> Value {
+    let round = |number: f64, unit: f64| (number * unit).round() / unit;
+    let mut entry = json!({
+        "start": round(word.start, 1e3),
+        "end": round(word.end, 1e3),
+        "word": word.word,
+    });
+    if confidence {
+        entry["conf"] = json!(round(f64::from(word.confidence), 1e4));
+    }
+    entry
+}

@@ -1,0 +1,323 @@
+//! The page in a real browser: Chromium, driven over its DevTools protocol, hears the sample as its
+//! microphone.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tungstenite::stream::MaybeTlsStream;
+use tungstenite::{Message, WebSocket};
+
+use crate::client::{FIRST, PATIENCE, SECOND, Server, TONE};
+
+/// Pictures of the page, for people.
+const SCREENSHOTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/screenshots");
+
+struct Browser {
+    child: Child,
+    socket: WebSocket<MaybeTlsStream<std::net::TcpStream>>,
+    session: String,
+    asked: u64,
+    _profile: tempfile::TempDir,
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Chromium, or the reason why there is none.
+fn chromium() -> Result<PathBuf, &'static str> {
+    if std::env::var_os("SORI_SKIP_BROWSER").is_some() {
+        return Err("SORI_SKIP_BROWSER is set");
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let mut places =
+        std::env::split_paths(&path).flat_map(|folder| names.map(|name| folder.join(name)));
+    places
+        .find(|place| place.exists())
+        .ok_or("no Chromium here; `scripts/setup all` installs it")
+}
+
+impl Browser {
+    fn start(program: &Path, microphone: &str) -> Self {
+        let profile = tempfile::tempdir().unwrap();
+        let mut child = Command::new(program)
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+            ])
+            .args([
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ])
+            .args([
+                "--use-fake-ui-for-media-stream",
+                "--use-fake-device-for-media-stream",
+            ])
+            .arg(format!(
+                "--use-file-for-fake-audio-capture={microphone}%noloop"
+            ))
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .args(["--remote-debugging-port=0", "about:blank"])
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap())
+            .lines()
+            .map_while(Result::ok);
+        let address = lines.find_map(|line| {
+            line.strip_prefix("DevTools listening on ")
+                .map(str::to_owned)
+        });
+        std::thread::spawn(move || lines.for_each(drop));
+        let (socket, _) = tungstenite::connect(address.expect("the browser ended")).unwrap();
+        if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        }
+        let mut browser = Self {
+            child,
+            socket,
+            session: String::new(),
+            asked: 0,
+            _profile: profile,
+        };
+        let target = browser.call(
+            "Target.createTarget",
+            json!({"url": "about:blank", "width": 1100, "height": 760}),
+        );
+        let attach = json!({"targetId": target["targetId"], "flatten": true});
+        let attached = browser.call("Target.attachToTarget", attach);
+        attached["sessionId"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut browser.session);
+        browser
+    }
+
+    /// Calls a method of the DevTools protocol. Events are passed over.
+    fn call(&mut self, method: &str, parameters: Value) -> Value {
+        self.asked += 1;
+        let mut call = json!({"id": self.asked, "method": method, "params": parameters});
+        if !self.session.is_empty() {
+            call["sessionId"] = self.session.clone().into();
+        }
+        self.socket.send(Message::text(call.to_string())).unwrap();
+        loop {
+            let Message::Text(text) = self.socket.read().unwrap() else {
+                continue;
+            };
+            let mut answer: Value = serde_json::from_str(&text).unwrap();
+            if answer["id"] == self.asked {
+                assert!(answer.get("error").is_none(), "{method}: {answer}");
+                return answer["result"].take();
+            }
+        }
+    }
+
+    /// The value of an expression in the page; promises are waited for.
+    fn value(&mut self, expression: &str) -> Value {
+        let ask = json!({"expression": expression, "returnByValue": true, "awaitPromise": true, "userGesture": true});
+        let mut answer = self.call("Runtime.evaluate", ask);
+        assert!(
+            answer.get("exceptionDetails").is_none(),
+            "{expression}: {answer}"
+        );
+        answer["result"]["value"].take()
+    }
+
+    /// Waits until an expression is true.
+    fn wait(&mut self, expression: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.value(expression) != json!(true) {
+            if Instant::now() > deadline {
+                let page = self.value("document.body.innerText");
+                panic!("never came: {expression}; the page says {page}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn screenshot(&mut self, name: &str) {
+        let picture = self.call("Page.captureScreenshot", json!({"format": "png"}));
+        let bytes = base64(picture["data"].as_str().unwrap());
+        assert!(bytes.starts_with(b"\x89PNG"));
+        std::fs::create_dir_all(SCREENSHOTS).unwrap();
+        std::fs::write(format!("{SCREENSHOTS}/{name}"), bytes).unwrap();
+    }
+
+    /// Role and name of everything that assistive technology is told of.
+    fn accessible(&mut self) -> Vec<(String, String, Value)> {
+        let tree = self.call("Accessibility.getFullAXTree", json!({}));
+        let nodes = tree["nodes"].as_array().unwrap().iter();
+        let seen = nodes.filter(|node| node["ignored"] != json!(true));
+        let text = |value: &Value| value["value"].as_str().unwrap_or_default().to_owned();
+        seen.map(|node| {
+            (
+                text(&node["role"]),
+                text(&node["name"]),
+                node["properties"].clone(),
+            )
+        })
+        .collect()
+    }
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let digits: Vec<u8> = text
+        .bytes()
+        .filter(|byte| *byte != b'=')
+        .map(digit)
+        .collect();
+    let bytes = digits.chunks(4).flat_map(|four| {
+        let bits = four
+            .iter()
+            .fold(0_u32, |bits, digit| bits << 6 | u32::from(*digit));
+        let bits = bits << (8 + 6 * (4 - four.len()));
+        bits.to_be_bytes().into_iter().take(four.len() - 1)
+    });
+    bytes.collect()
+}
+
+const LINES: &str =
+    "[...document.querySelectorAll('#finals .words')].map((line) => line.textContent)";
+
+#[test]
+fn the_page_captions_the_microphone_and_files() {
+    let program = match chromium() {
+        Ok(program) => program,
+        Err(reason) => {
+            println!("skipped: {reason}");
+            return;
+        }
+    };
+    let server = Server::start(&[]);
+    let mut browser = Browser::start(&program, &format!("{TONE}/sample.wav"));
+    browser.call("Page.enable", json!({}));
+    browser.call(
+        "Page.navigate",
+        json!({"url": format!("http://{}/", server.address)}),
+    );
+    browser.wait("document.readyState === 'complete' && document.querySelector('#model').textContent.includes('tone')");
+    // Nothing breaks the policy, and nothing comes from elsewhere.
+    let origins = "performance.getEntriesByType('resource').every(({name}) => name.startsWith(location.origin))";
+    assert_eq!(browser.value(origins), json!(true));
+
+    browser.value("document.querySelector('#listen').click()");
+    // Grey first, then for good.
+    browser.wait("document.querySelector('#partial').textContent.startsWith('one')");
+    let soft = browser.value("getComputedStyle(document.querySelector('#partial')).color");
+    browser.wait(&format!("({LINES})[0] === '{FIRST}'"));
+    assert_ne!(
+        soft,
+        browser.value("getComputedStyle(document.querySelector('#finals .words')).color")
+    );
+    browser.wait(&format!("({LINES})[1] === '{SECOND}' || document.querySelector('#partial').textContent === '{SECOND}'"));
+    browser.screenshot("captions.png");
+    let dark = json!({"features": [{"name": "prefers-color-scheme", "value": "dark"}]});
+    browser.call("Emulation.setEmulatedMedia", dark);
+    browser.value("document.querySelector('#finals .words span').focus()");
+    browser.screenshot("captions-dark.png");
+    browser.value("document.querySelector('#listen').click()");
+    browser.wait("document.querySelector('#listen-label').textContent === 'Start listening'");
+    assert_eq!(browser.value(LINES), json!([FIRST, SECOND]));
+    assert_eq!(server.open_streams(0), 0);
+
+    let latency = browser.value("document.querySelector('#latency').textContent");
+    let latency: f64 = latency
+        .as_str()
+        .unwrap()
+        .trim_end_matches(" ms")
+        .parse()
+        .unwrap();
+    assert!((0.0..5000.0).contains(&latency), "{latency}");
+    let time = browser.value("document.querySelector('#finals .words span').dataset.time");
+    assert!(time.as_str().unwrap().contains(" % sure"), "{time}");
+
+    // What can be taken along.
+    browser.value(
+        "globalThis.saved = new Promise((tell) => { const address = URL.createObjectURL; \
+         URL.createObjectURL = (blob) => { URL.createObjectURL = address; tell(blob); return '#'; }; }); \
+         HTMLAnchorElement.prototype.click = function () { globalThis.savedAs = this.download; }; \
+         document.querySelector('[data-format=vtt]').click()",
+    );
+    let vtt = browser.value("saved.then((blob) => blob.text())");
+    assert_eq!(browser.value("savedAs"), "captions.vtt");
+    assert!(
+        vtt.as_str().unwrap().starts_with("WEBVTT\n\n00:00:0"),
+        "{vtt}"
+    );
+    assert!(vtt.as_str().unwrap().contains(FIRST), "{vtt}");
+
+    // A file, as if it had been dropped.
+    let wav = std::fs::read(format!("{TONE}/sample.wav")).unwrap();
+    browser.value(&format!(
+        "(() => {{ const file = new File([new Uint8Array({wav:?})], 'sample.wav'); \
+         const dataTransfer = new DataTransfer(); dataTransfer.items.add(file); \
+         for (const kind of ['dragenter', 'drop']) \
+         document.body.dispatchEvent(new DragEvent(kind, {{ dataTransfer, bubbles: true, cancelable: true }})); }})()"
+    ));
+    browser.wait("document.querySelector('#status').textContent === 'sample.wav: done.'");
+    assert_eq!(browser.value(LINES), json!([FIRST, SECOND]));
+    assert_eq!(
+        browser.value("document.querySelector('#progress').hidden"),
+        json!(true)
+    );
+
+    let seen = browser.accessible();
+    let has = |role: &str, name: &str| {
+        seen.iter()
+            .any(|(a, b, _)| a == role && b.starts_with(name))
+    };
+    for (role, name) in [
+        ("button", "Start listening"),
+        ("combobox", "Microphone"),
+        ("meter", "Level"),
+        ("button", "SRT"),
+        ("button", "VTT"),
+        ("button", "TXT"),
+        ("button", "Clear"),
+        ("log", "Captions"),
+        ("link", "Skip to the captions"),
+        ("heading", "Sori"),
+    ] {
+        assert!(has(role, name), "no {role} {name:?} in {seen:#?}");
+    }
+    let controls = [
+        "button",
+        "combobox",
+        "textbox",
+        "link",
+        "meter",
+        "progressbar",
+    ];
+    let nameless: Vec<_> = seen
+        .iter()
+        .filter(|(role, name, _)| controls.contains(&role.as_str()) && name.is_empty())
+        .collect();
+    assert!(nameless.is_empty(), "{nameless:?}");
+    let live = |(role, _, properties): &(String, String, Value)| {
+        role == "log"
+            && properties.as_array().unwrap().iter().any(|property| {
+                property["name"] == "live" && property["value"]["value"] == "polite"
+            })
+    };
+    assert!(seen.iter().any(live), "{seen:#?}");
+}
