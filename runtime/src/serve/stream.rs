@@ -8,7 +8,7 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::response::Response;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use sori::Event;
 use sori::audio::{PcmFormat, PcmReader, SAMPLE_RATE};
 
@@ -112,12 +112,17 @@ async fn converse(server: &Server, seat: Seat, client: &mut Client) -> Result<()
 
 async fn opening(client: &mut Client) -> Result<Opening, Fault> {
     match client.opening().await {
-        Given::Text(text) => serde_json::from_str(&text).map_err(|error| {
-            Fault::BadMessage(format!(
-                "the opening message is not as expected, {{\"format\": \"s16le\", \
+        Given::Text(text) => {
+            // A list would do for a struct, too.
+            let object: serde_json::Result<Map<String, Value>> = serde_json::from_str(&text);
+            let opening = object.and_then(|object| serde_json::from_value(object.into()));
+            opening.map_err(|error| {
+                Fault::BadMessage(format!(
+                    "the opening message is not as expected, {{\"format\": \"s16le\", \
                      \"sample_rate\": 16000}}: {error}"
-            ))
-        }),
+                ))
+            })
+        }
         Given::Sound(_) => Err(Fault::BadMessage(
             "sound came before the opening message, {\"format\": \"s16le\", \"sample_rate\": \
              16000}"

@@ -92,16 +92,15 @@ impl Browser {
             asked: 0,
             _profile: profile,
         };
-        let target = browser.call(
-            "Target.createTarget",
-            json!({"url": "about:blank", "width": 1100, "height": 760}),
-        );
+        let target = browser.call("Target.createTarget", json!({"url": "about:blank"}));
         let attach = json!({"targetId": target["targetId"], "flatten": true});
         let attached = browser.call("Target.attachToTarget", attach);
         attached["sessionId"]
             .as_str()
             .unwrap()
             .clone_into(&mut browser.session);
+        let size = json!({"width": 1100, "height": 760, "deviceScaleFactor": 1, "mobile": false});
+        browser.call("Emulation.setDeviceMetricsOverride", size);
         browser
     }
 

@@ -2,6 +2,10 @@
 class Pieces extends AudioWorkletProcessor {
   constructor() {
     super();
+    this.begin();
+  }
+
+  begin() {
     this.piece = new Int16Array(Math.round(sampleRate / 25));
     this.filled = 0;
     this.peak = 0;
@@ -24,10 +28,9 @@ class Pieces extends AudioWorkletProcessor {
 
   give() {
     const samples = this.piece.buffer;
+    // The buffer goes along: afterwards there is none here.
     this.port.postMessage({ samples, peak: this.peak }, [samples]);
-    this.piece = new Int16Array(this.piece.length);
-    this.filled = 0;
-    this.peak = 0;
+    this.begin();
   }
 }
 
