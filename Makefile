@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(SORI_CACHE)/target
 endif
 SORI = cargo run -q --release -p sori --
 
-.PHONY: demo test test-distributed lint bench capi android arm64 armv7 student student-smoke train-demo
+.PHONY: demo test test-distributed test-arm64 lint bench capi android arm64 armv7 student student-smoke train-demo
 
 demo: ## transcribe a sample on this machine
 	scripts/setup runtime
@@ -58,6 +58,10 @@ student: ## the English student, from data to package: SHARED=DIR; days on two c
 student-smoke: ## the same way with little data, in minutes
 	scripts/setup all
 	recipes/en-5m/run --smoke $(SHARED)
+
+test-arm64: ## the command for ARM says what this machine's says, under emulation
+	scripts/setup all
+	cargo test --workspace --test arm -- --ignored --nocapture
 
 TRAIN_DEMO = target/train-demo
 
