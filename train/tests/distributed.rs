@@ -39,7 +39,8 @@ impl Workshop {
             tokenizer = {tokenizer:?}
             train = [{{ manifest = {speech:?} }}]
             workers = 1
-            batching = {{ max_seconds = 6.0, longest = 3.0, buckets = 2 }}
+            # Four batches an epoch: none is over where two processes take them.
+            batching = {{ max_seconds = 20.0, max_utterances = 2, longest = 3.0, buckets = 2 }}
             augmentation = {{ noise.probability = 0.0, room.probability = 0.0 }}
             spec_augment = {{ frequency_masks = 0, time_masks = 0 }}
             [contexts]

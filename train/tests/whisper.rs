@@ -80,7 +80,9 @@ fn a_longer_batch_mate_changes_nothing_and_rows_sum_to_one() {
             .narrow(0, 0, 1)
             .narrow(2, 0, pooled)
             .narrow(3, 0, pooled);
-        assert!(largest_difference(&map, &alone.attention.unwrap()) < 1e-6);
+        // Kernels for AVX2 add in another order where a matrix has another shape.
+        let apart = largest_difference(&map, &alone.attention.unwrap());
+        assert!(apart < 1e-5, "{apart}");
         let sums = map.sum_dim_intlist(-1, false, Kind::Float);
         assert!(largest_difference(&sums, &sums.ones_like()) < 1e-5);
         let hidden = together.hidden.narrow(0, 0, 1).narrow(1, 0, pooled);

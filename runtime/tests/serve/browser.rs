@@ -1,4 +1,4 @@
-//! The page in a real browser: Chromium, driven over its DevTools protocol, hears the sample as its
+//! The page in a real browser: Chromium, driven over its `DevTools` protocol, hears the sample as its
 //! microphone.
 
 use std::io::{BufRead, BufReader};
@@ -105,7 +105,11 @@ impl Browser {
         browser
     }
 
-    /// Calls a method of the DevTools protocol. Events are passed over.
+    /// Calls a method of the `DevTools` protocol. Events are passed over.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "it is called with json!() in place"
+    )]
     fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.asked += 1;
         let mut call = json!({"id": self.asked, "method": method, "params": parameters});
