@@ -77,12 +77,12 @@ impl Peers {
         let mut sums = Tensor::from_slice(numbers);
         self.call(|group| group.sum(&mut sums))?;
         sums.copy_data(numbers, numbers.len());
-        self.by_buckets(gradients, |group, bucket| group.sum(bucket))
+        self.by_buckets(gradients, ProcessGroup::sum)
     }
 
     /// Makes tensors those of the first process.
     pub(super) fn take_first(&self, tensors: &[Tensor]) -> Result<(), TrainError> {
-        self.by_buckets(tensors, |group, bucket| group.take_first(bucket))
+        self.by_buckets(tensors, ProcessGroup::take_first)
     }
 
     /// The first process's bytes.
