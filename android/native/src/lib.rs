@@ -2,7 +2,7 @@
 //!
 //! Kotlin holds handles, which are looked up and never followed ([`sori_capi::handles`]): closing what
 //! another thread uses is safe, and a closed handle throws. Errors become Java exceptions of a class
-//! each ([`failure`]), a panic too. The library also exports the C interface of `sori-capi`, for apps
+//! each (`failure`), a panic too. The library also exports the C interface of `sori-capi`, for apps
 //! with C or C++ parts.
 
 mod events;
