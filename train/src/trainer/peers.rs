@@ -15,7 +15,7 @@ const BUCKET: i64 = 8 << 20;
 
 /// The processes of a job: each hears its own batches, and all take the same steps.
 ///
-/// Every process computes gradients of its batches; [`add_up`](Self::add_up) makes them those of all
+/// Every process computes gradients of its batches; added up they become those of all
 /// batches, and the same everywhere.
 #[derive(Debug)]
 pub struct Peers {
