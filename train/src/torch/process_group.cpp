@@ -3,8 +3,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <exception>
-#include <stdexcept>
 
 // libtorch brings c10d's headers, not those of Gloo that they include: Debian's libgloo-dev does.
 #if __has_include(<gloo/transport/device.h>)
@@ -17,20 +15,7 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #endif
 
-namespace {
-
-template <typename F> char *guarded(F body) noexcept {
-  try {
-    body();
-    return nullptr;
-  } catch (const std::exception &error) {
-    return strdup(error.what());
-  } catch (...) {
-    return strdup("unknown exception in libtorch");
-  }
-}
-
-} // namespace
+#include "guarded.hpp"
 
 #ifdef USE_C10D_GLOO
 

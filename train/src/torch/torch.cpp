@@ -4,25 +4,15 @@
 #include <cmath>
 #include <cstring>
 #include <dlfcn.h>
-#include <exception>
 #include <malloc.h>
 #include <vector>
 
 #include <ATen/ATen.h>
 #include <ATen/autocast_mode.h>
 
-namespace {
+#include "guarded.hpp"
 
-template <typename F> char *guarded(F body) noexcept {
-  try {
-    body();
-    return nullptr;
-  } catch (const std::exception &error) {
-    return strdup(error.what());
-  } catch (...) {
-    return strdup("unknown exception in libtorch");
-  }
-}
+namespace {
 
 std::vector<at::Tensor> gather(at::Tensor *const *tensors, size_t count) {
   std::vector<at::Tensor> list;
