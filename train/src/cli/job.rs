@@ -22,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub(super) struct JobArguments {
     /// Start so many processes on this machine, each with its share of the data and, with CUDA, a
     /// device of its own. On several machines torchrun and its like start one each:
-    /// RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are understood.
+    /// `RANK`, `LOCAL_RANK`, `WORLD_SIZE`, `MASTER_ADDR` and `MASTER_PORT` are understood.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
     /// Give up when the other processes do not answer for so many seconds.
