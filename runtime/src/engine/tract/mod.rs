@@ -8,6 +8,11 @@ use tract_onnx::prelude::*;
 use super::{Engine, EngineError, Session, transpose};
 use crate::model::{GraphSource, Package, Precision};
 
+#[cfg(target_arch = "x86_64")]
+mod int8;
+#[cfg(target_arch = "x86_64")]
+mod quantised;
+
 const NAME: &str = "tract";
 
 struct TractEngine {
@@ -44,8 +49,7 @@ pub(super) fn load(
         executor: Some(executor),
         ..RunOptions::default()
     };
-    let plan = tract_onnx::onnx()
-        .model_for_read(&mut reader)
+    let plan = inference_model(&mut reader)
         .and_then(InferenceModelExt::into_optimized)
         .and_then(|model| TypedRunnableModel::new_with_options(model, &options))
         .map_err(|error| refuse(&format!("{error:#}")))?;
@@ -62,6 +66,23 @@ pub(super) fn load(
         ],
         description: format!("tract {VERSION}, {precision}, {threads} thread(s)"),
     }))
+}
+
+/// The graph of a file, with products by bytes as one operator of ours where the processor can do it.
+fn inference_model(reader: &mut dyn Read) -> TractResult<InferenceModel> {
+    #[allow(unused_mut, reason = "only x86-64 has such an operator")]
+    let mut onnx = tract_onnx::onnx();
+    #[allow(unused_mut, reason = "only x86-64 has such an operator")]
+    let mut proto = onnx.proto_model_for_read(reader)?;
+    #[cfg(target_arch = "x86_64")]
+    if int8::Avx2::detect().is_some()
+        && let Some(graph) = &mut proto.graph
+    {
+        let count = quantised::fuse(graph);
+        log::debug!("tract: {count} products of bytes are computed by Sori's own operator");
+        quantised::register(&mut onnx.op_register);
+    }
+    onnx.model_for_proto_model(&proto)
 }
 
 /// The version this crate is pinned to; see the workspace's Cargo.toml.
