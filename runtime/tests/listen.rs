@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -274,4 +274,74 @@ fn without_a_sound_system_one_line_says_what_to_check() {
     assert!(message.starts_with("sori: no microphone"), "{message}");
     assert_eq!(message.lines().count(), 1, "{message}");
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// On a terminal of its own, made by `script`; what it draws comes with the codes that draw it.
+#[cfg(feature = "tui")]
+#[test]
+fn a_screen_shows_words_and_leaves_them_on_stdout() {
+    let Some(microphone) = virtual_microphone() else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let (speech, said) = (
+        directory.path().join("speech.wav"),
+        directory.path().join("said.txt"),
+    );
+    write_wav(
+        &speech,
+        16_000,
+        &[
+            Sound::Silence(400),
+            Sound::Token(0, 320),
+            Sound::Silence(240),
+            Sound::Token(3, 320),
+            Sound::Token(5, 320),
+            Sound::Silence(1500),
+        ],
+    );
+    let command = format!(
+        "stty rows 12 columns 60; exec '{}' listen --tui --model '{TONE}' --engine tract > '{}'",
+        env!("CARGO_BIN_EXE_sori"),
+        said.display()
+    );
+    let mut terminal = Command::new("script")
+        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+        .envs(microphone.environment())
+        .env("TERM", "xterm-256color")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script of util-linux makes a terminal");
+    let (sender, drawn) = channel();
+    let mut output = terminal.stdout.take().unwrap();
+    std::thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(count @ 1..) = output.read(&mut piece) {
+            let _ = sender.send(String::from_utf8_lossy(&piece[..count]).into_owned());
+        }
+    });
+    let mut screen = String::new();
+    let mut wait_for = |wanted: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        while !screen.contains(wanted) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let piece = drawn.recv_timeout(left);
+            screen += &piece.unwrap_or_else(|_| panic!("no {wanted:?} in {screen:?}"));
+        }
+    };
+    wait_for("q ends");
+    microphone.play(&speech).unwrap();
+    wait_for("going");
+    let printed = || fs::read_to_string(&said).unwrap() == "one going\n";
+    let deadline = Instant::now() + PATIENCE;
+    while !printed() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(printed(), "{}", fs::read_to_string(&said).unwrap());
+
+    terminal.stdin.take().unwrap().write_all(b"q").unwrap();
+    assert!(terminal.wait().unwrap().success());
+    wait_for("\u{1b}[?1049l");
+    assert!(printed(), "the words are printed once");
 }

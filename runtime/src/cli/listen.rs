@@ -1,19 +1,22 @@
-use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
-use console::{Term, measure_text_width};
 use serde_json::json;
 use sori::audio::{AudioError, Microphone};
 use sori::{Event, Stream};
 
 use super::Outcome;
+use super::lines::Lines;
 use super::model::{EndpointArgs, ModelArgs, SearchArgs};
+use super::recording::Recording;
+#[cfg(feature = "tui")]
+use super::screen::{Screen, Sound};
 
 /// Caption the microphone live, until Ctrl-C.
 ///
@@ -36,6 +39,13 @@ pub(super) struct Listen {
     /// {"event": "overrun", lost_ms}, {"event": "device-lost", device}, {"event": "device-found", device}.
     #[arg(long)]
     json: bool,
+    /// Fill the terminal: captions, how loud it is, how fast it goes, memory.
+    ///
+    /// q ends, as Ctrl-C does. Finished utterances go to standard output all the same: at the end if
+    /// that is the terminal.
+    #[cfg(feature = "tui")]
+    #[arg(long, conflicts_with = "json")]
+    tui: bool,
     /// Keep what the microphone heard in a WAV file.
     #[arg(long, value_name = "FILE.wav")]
     save: Option<PathBuf>,
@@ -52,19 +62,13 @@ impl Listen {
         let mut stream = opened.stream()?;
         let stop = stop_on_signal()?;
         let mut microphone = Microphone::open(self.device.as_deref())?;
+        let rate = microphone.sample_rate();
         let mut recording = self
             .save
             .as_deref()
-            .map(|path| Recording::create(path, microphone.sample_rate()))
+            .map(|path| Recording::create(path, rate))
             .transpose()?;
-        let mut captions = Captions {
-            json: self.json,
-            term: Term::stderr(),
-            drawn: false,
-        };
-        if !self.json && io::stderr().is_terminal() {
-            eprintln!("listening to {}; Ctrl-C ends", microphone.name());
-        }
+        let mut captions = self.captions(microphone.name(), &stop)?;
 
         let (mut samples, mut lost) = (Vec::new(), Duration::ZERO);
         while !stop.load(Ordering::Relaxed) {
@@ -72,14 +76,13 @@ impl Listen {
             match microphone.read(&mut samples, PATIENCE) {
                 Ok(_) => {}
                 Err(AudioError::DeviceLost { device, .. }) => {
-                    captions.lost(&mut stream, microphone.sample_rate(), &device)?;
-                    if !reopen(&mut microphone, &stop) {
+                    finish_before_the_loss(&mut stream, microphone.sample_rate(), &mut captions)?;
+                    captions.notice(&Notice::DeviceLost { device })?;
+                    if !reopen(&mut microphone, &stop, &mut captions)? {
                         break;
                     }
-                    captions.notice(
-                        &json!({"event": "device-found", "device": microphone.name()}),
-                        "microphone found again",
-                    )?;
+                    let device = microphone.name().to_owned();
+                    captions.notice(&Notice::DeviceFound { device })?;
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -89,21 +92,36 @@ impl Listen {
             }
             let now = microphone.lost();
             if now > lost {
-                captions.overrun(now - lost)?;
+                captions.notice(&Notice::Overrun { lost: now - lost })?;
                 lost = now;
             }
+            let started = Instant::now();
             for event in stream.accept(microphone.sample_rate(), &samples)? {
                 captions.say(&event)?;
             }
+            captions.heard(&samples, microphone.sample_rate(), started.elapsed())?;
         }
         for event in stream.finish()? {
             captions.say(&event)?;
         }
-        captions.erase()?;
+        captions.end()?;
         if let Some(recording) = recording {
             recording.finish()?;
         }
         Ok(Outcome::Done)
+    }
+
+    fn captions(&self, microphone: &str, stop: &Arc<AtomicBool>) -> anyhow::Result<Captions> {
+        #[cfg(feature = "tui")]
+        if self.tui {
+            let screen = Screen::open(microphone.to_owned(), Arc::clone(stop))?;
+            return Ok(Captions::Screen(Box::new(screen)));
+        }
+        if !self.json && io::stderr().is_terminal() {
+            eprintln!("listening to {microphone}; Ctrl-C ends");
+        }
+        let _ = stop;
+        Ok(Captions::Lines(Lines::new(self.json)))
     }
 }
 
@@ -120,162 +138,116 @@ fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// Tries until the microphone is back, or until it is time to stop.
-fn reopen(microphone: &mut Microphone, stop: &AtomicBool) -> bool {
-    while !stop.load(Ordering::Relaxed) {
-        if microphone.reopen().is_ok() {
-            return true;
-        }
-        std::thread::sleep(RETRY);
+/// The microphone is gone: what was said before is finished and shown.
+fn finish_before_the_loss(
+    stream: &mut Stream,
+    rate: u32,
+    captions: &mut Captions,
+) -> anyhow::Result<()> {
+    let silence = vec![0.0; rate as usize];
+    let before: Vec<Event> = stream.accept(rate, &silence)?.collect();
+    for event in before.into_iter().chain(stream.end_utterance()) {
+        captions.say(&event)?;
     }
-    false
+    Ok(())
 }
 
-/// What is shown: finals on stdout, the partial on the last line of the terminal.
-struct Captions {
-    json: bool,
-    term: Term,
-    drawn: bool,
+/// Tries until the microphone is back, or until it is time to stop.
+fn reopen(
+    microphone: &mut Microphone,
+    stop: &AtomicBool,
+    captions: &mut Captions,
+) -> io::Result<bool> {
+    let mut tried = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        if tried.elapsed() >= RETRY {
+            if microphone.reopen().is_ok() {
+                return Ok(true);
+            }
+            tried = Instant::now();
+        }
+        std::thread::sleep(PATIENCE);
+        captions.heard(&[], microphone.sample_rate(), Duration::ZERO)?;
+    }
+    Ok(false)
+}
+
+/// Something that happened to the microphone.
+pub(super) enum Notice {
+    Overrun { lost: Duration },
+    DeviceLost { device: String },
+    DeviceFound { device: String },
+}
+
+impl Notice {
+    pub(super) fn json(&self) -> serde_json::Value {
+        match self {
+            Self::Overrun { lost } => {
+                json!({"event": "overrun", "lost_ms": lost.as_millis() as u64})
+            }
+            Self::DeviceLost { device } => json!({"event": "device-lost", "device": device}),
+            Self::DeviceFound { device } => json!({"event": "device-found", "device": device}),
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overrun { lost } => {
+                let ms = lost.as_millis();
+                write!(f, "{ms} ms of sound lost: this machine does not keep up")
+            }
+            Self::DeviceLost { device } => write!(f, "{device}: lost; waiting for it"),
+            Self::DeviceFound { .. } => write!(f, "microphone found again"),
+        }
+    }
+}
+
+/// How captions are shown.
+enum Captions {
+    Lines(Lines),
+    #[cfg(feature = "tui")]
+    Screen(Box<Screen>),
 }
 
 impl Captions {
     fn say(&mut self, event: &Event) -> io::Result<()> {
-        if self.json {
-            return print_json(event);
+        match self {
+            Self::Lines(lines) => lines.say(event),
+            #[cfg(feature = "tui")]
+            Self::Screen(screen) => screen.say(event),
         }
-        match event {
-            Event::Partial(segment) => self.draw(&segment.text),
-            Event::Final(segment) => {
-                self.erase()?;
-                writeln!(io::stdout(), "{}", segment.text)
+    }
+
+    fn notice(&mut self, notice: &Notice) -> io::Result<()> {
+        match self {
+            Self::Lines(lines) => lines.notice(notice),
+            #[cfg(feature = "tui")]
+            Self::Screen(screen) => {
+                screen.notice(notice.to_string());
+                Ok(())
             }
-            _ => Ok(()),
         }
     }
 
-    /// The microphone is gone: what was said before is finished and printed.
-    fn lost(&mut self, stream: &mut Stream, rate: u32, device: &str) -> anyhow::Result<()> {
-        let silence = vec![0.0; rate as usize];
-        let before: Vec<Event> = stream.accept(rate, &silence)?.collect();
-        for event in before.into_iter().chain(stream.end_utterance()) {
-            self.say(&event)?;
+    /// After each piece of sound, which took `busy` to recognise.
+    fn heard(&mut self, samples: &[f32], rate: u32, busy: Duration) -> io::Result<()> {
+        match self {
+            Self::Lines(_) => {
+                let _ = (samples, rate, busy);
+                Ok(())
+            }
+            #[cfg(feature = "tui")]
+            Self::Screen(screen) => screen.heard(&Sound::new(samples, rate, busy)),
         }
-        let text = format!("{device}: lost; waiting for it");
-        self.notice(&json!({"event": "device-lost", "device": device}), &text)?;
-        Ok(())
     }
 
-    fn overrun(&mut self, lost: Duration) -> io::Result<()> {
-        let ms = lost.as_millis() as u64;
-        let text = format!("{ms} ms of sound lost: this machine does not keep up");
-        self.notice(&json!({"event": "overrun", "lost_ms": ms}), &text)
-    }
-
-    fn notice(&mut self, event: &serde_json::Value, text: &str) -> io::Result<()> {
-        if self.json {
-            return print_json(event);
+    fn end(self) -> io::Result<()> {
+        match self {
+            Self::Lines(mut lines) => lines.erase(),
+            #[cfg(feature = "tui")]
+            Self::Screen(screen) => screen.close(),
         }
-        self.erase()?;
-        log::warn!("{text}");
-        Ok(())
-    }
-
-    fn draw(&mut self, text: &str) -> io::Result<()> {
-        if !self.term.is_term() {
-            return Ok(());
-        }
-        let columns = usize::from(self.term.size().1).saturating_sub(1);
-        self.term.clear_line()?;
-        self.term.write_str(tail(text, columns))?;
-        self.drawn = true;
-        Ok(())
-    }
-
-    fn erase(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.drawn) {
-            self.term.clear_line()?;
-        }
-        Ok(())
-    }
-}
-
-/// The end of `text` that fits into `columns`: the newest words are the ones to see.
-fn tail(text: &str, columns: usize) -> &str {
-    let starts = text.char_indices().map(|(start, _)| start);
-    starts
-        .map(|start| &text[start..])
-        .find(|rest| measure_text_width(rest) <= columns)
-        .unwrap_or_default()
-}
-
-fn print_json(event: &impl serde::Serialize) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, event)?;
-    out.write_all(b"\n")?;
-    out.flush()
-}
-
-/// A WAV file that is complete whenever the process ends: its header is renewed every second.
-struct Recording<'a> {
-    path: &'a Path,
-    rate: u32,
-    writer: hound::WavWriter<BufWriter<File>>,
-    unflushed: usize,
-}
-
-impl<'a> Recording<'a> {
-    fn create(path: &'a Path, rate: u32) -> anyhow::Result<Self> {
-        let spec = hound::WavSpec {
-            channels: 1,
-            sample_rate: rate,
-            bits_per_sample: 16,
-            sample_format: hound::SampleFormat::Int,
-        };
-        let writer = hound::WavWriter::create(path, spec).with_context(|| cannot_write(path))?;
-        Ok(Self {
-            path,
-            rate,
-            writer,
-            unflushed: 0,
-        })
-    }
-
-    fn write(&mut self, samples: &[f32]) -> anyhow::Result<()> {
-        for sample in samples {
-            let integer = (sample * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i16;
-            self.writer
-                .write_sample(integer)
-                .with_context(|| cannot_write(self.path))?;
-        }
-        self.unflushed += samples.len();
-        if self.unflushed >= self.rate as usize {
-            self.unflushed = 0;
-            self.writer
-                .flush()
-                .with_context(|| cannot_write(self.path))?;
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> anyhow::Result<()> {
-        let Self { path, writer, .. } = self;
-        writer.finalize().with_context(|| cannot_write(path))
-    }
-}
-
-fn cannot_write(path: &Path) -> String {
-    format!("{}: cannot be written", path.display())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::tail;
-
-    #[test]
-    fn the_newest_words_are_shown() {
-        assert_eq!(tail("one two three", 9), "two three");
-        assert_eq!(tail("소리 소리", 4), "소리");
-        assert_eq!(tail("", 0), "");
-        assert_eq!(tail("one", 80), "one");
     }
 }

@@ -10,9 +10,15 @@ mod bench;
 mod devices;
 mod info;
 #[cfg(feature = "microphone")]
+mod lines;
+#[cfg(feature = "microphone")]
 mod listen;
 mod lm;
 mod model;
+#[cfg(feature = "microphone")]
+mod recording;
+#[cfg(feature = "tui")]
+mod screen;
 #[cfg(feature = "serve")]
 mod serve;
 mod shell;
@@ -27,7 +33,7 @@ const EXAMPLES: &str = "\
 Examples:
   sori transcribe talk.mp3                     words of a file, a line per utterance
   sori transcribe --format srt -o subs *.m4a   subtitles for many files
-  sori listen                                  live captions from the microphone
+  sori listen --tui                            live captions from the microphone
   sori serve                                   captions for browsers and programs, over HTTP
   sori transcribe --lm=model.lm talk.mp3       led by a language model; `sori lm` makes one
   sori bench talk.wav                          how fast this machine is
