@@ -72,6 +72,15 @@ fn a_package_holds_graphs_tokens_configuration_and_card() {
     // Two engines hear two signals for each of two graphs; the batched one has tract alone.
     assert_eq!(json["verified"].as_array().unwrap().len(), 10);
     assert_eq!(json["batched"]["streams"], 3);
+    for (file, facts) in [
+        ("tokens.txt", &json["tokens"]),
+        ("model.onnx", &json["graphs"]["fp32"]),
+        ("model.int8.onnx", &json["graphs"]["int8"]),
+        ("model.batch3.onnx", &json["batched"]),
+    ] {
+        let sum = sori::model::sha256(&fs::read(target.join(file)).unwrap());
+        assert_eq!(facts["sha256"], sum, "{file}");
+    }
 
     let card = fs::read_to_string(target.join("README.md")).unwrap();
     for fact in [

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice, load};
 use sori::lm::{LanguageModel, LmOptions};
-use sori::model::{Package, Precision};
+use sori::model::{Package, PackageError, Precision};
 use sori_tests::tone::ToneModel;
 use tempfile::TempDir;
 
@@ -179,7 +179,7 @@ fn other_format_versions() {
 #[test]
 fn fields_that_cannot_be_used() {
     type Change = fn(&mut Value);
-    let cases: [(Change, &str); 19] = [
+    let cases: [(Change, &str); 21] = [
         (
             |c| c["geometry"]["window_size"] = "32".into(),
             "geometry.window_size: invalid type: string \"32\", expected usize",
@@ -223,6 +223,21 @@ fn fields_that_cannot_be_used() {
         (
             |c| c["tokens"]["blank_id"] = 0.into(),
             "tokens.blank_id: expected the last id, 8, found 0",
+        ),
+        (
+            |c| c["tokens"]["blank_id"] = u64::MAX.into(),
+            "tokens.blank_id: expected the last id, 8, found 18446744073709551615",
+        ),
+        (
+            // Three gigabytes of log-probabilities at once.
+            |c| {
+                c["geometry"]["window_size"] = 6000.into();
+                c["geometry"]["chunk_shift"] = 6000.into();
+                c["geometry"]["subsampling_factor"] = 1.into();
+                c["streaming"]["chunk_ms"] = 60_000.into();
+                c["tokens"]["count"] = 131_072.into();
+            },
+            "tokens.count: expected at most 67108864 log-probabilities of a step",
         ),
         (
             |c| c["tokens"]["count"] = u64::MAX.into(),
@@ -318,6 +333,62 @@ fn a_language_model_in_a_package_is_checked_with_it() {
 }
 
 #[test]
+fn files_that_are_not_those_of_the_configuration_are_named() {
+    let arpa = "\\data\\\nngram 1=1\n\n\\1-grams:\n-1 one\n\n\\end\\\n";
+    let model = LanguageModel::from_arpa(arpa.as_bytes(), "model.arpa").unwrap();
+    let files = ["tokens.txt", "model.onnx", "model.int8.onnx", "a.lm"];
+    let sums = |directory: &Path| {
+        fs::write(directory.join("a.lm"), model.bytes()).unwrap();
+        let path = directory.join("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let [tokens, fp32, int8, lm] = files.map(|file| {
+            let sum = sori::model::sha256(&fs::read(directory.join(file)).unwrap());
+            // As other tools may write it.
+            Value::from(sum.to_uppercase())
+        });
+        config["tokens"]["sha256"] = tokens;
+        config["graphs"]["fp32"]["sha256"] = fp32;
+        config["graphs"]["int8"]["sha256"] = int8;
+        config["language_model"] = serde_json::json!({"file": "a.lm", "sha256": lm});
+        fs::write(path, config.to_string()).unwrap();
+    };
+    let whole = package();
+    sums(whole.path());
+    Package::open(whole.path()).unwrap();
+    for file in files {
+        let complaint = complaint(|directory| {
+            sums(directory);
+            let path = directory.join(file);
+            let mut bytes = fs::read(&path).unwrap();
+            // Nothing else would notice it: the number in a token's line, a weight, a probability.
+            *bytes.last_mut().unwrap() ^= 1;
+            fs::write(path, bytes).unwrap();
+        });
+        assert!(
+            complaint.starts_with(&format!("{file}: damaged"))
+                && complaint.ends_with("; copy the package again, whole"),
+            "{complaint}"
+        );
+    }
+
+    // In memory, the graph that is given is checked against its own precision.
+    let read = |name: &str| fs::read(whole.path().join(name)).unwrap();
+    let in_memory = |precision, graph: &str| {
+        let (config, tokens) = (read("config.json"), read("tokens.txt"));
+        Package::from_memory(&config, &tokens, precision, read(graph).into())
+    };
+    in_memory(Precision::Int8, "model.int8.onnx").unwrap();
+    assert!(matches!(
+        in_memory(Precision::Int8, "model.onnx"),
+        Err(PackageError::Checksum { .. })
+    ));
+    assert_eq!(
+        sori::model::sha256(b"abc"),
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    );
+}
+
+#[test]
 fn tokens_that_disagree_with_the_configuration() {
     let write = |text: &'static str| {
         complaint(|directory| fs::write(directory.join("tokens.txt"), text).unwrap())
@@ -381,6 +452,57 @@ fn graphs_that_disagree_with_the_configuration() {
             assert!(
                 found.starts_with(&format!("model.onnx: {expected}")),
                 "expected {expected}\n   found {found}"
+            );
+        }
+    }
+}
+
+#[test]
+fn graphs_that_name_other_files_are_refused() {
+    use prost::Message as _;
+    use sori_tests::tone::pb::{AttributeProto, GraphProto, StringStringEntryProto, TensorProto};
+
+    let outside = || TensorProto {
+        external_data: vec![StringStringEntryProto {
+            key: "location".into(),
+            value: "../../etc/passwd".into(),
+        }],
+        data_location: Some(1),
+        ..TensorProto::default()
+    };
+    type Change = fn(&mut GraphProto, TensorProto);
+    let changes: [Change; 3] = [
+        |graph, outside| graph.initializer.push(outside),
+        |graph, outside| {
+            graph.node[0].attribute.push(AttributeProto {
+                t: Some(outside),
+                ..AttributeProto::default()
+            });
+        },
+        |graph, outside| {
+            graph.node[0].attribute.push(AttributeProto {
+                g: Some(GraphProto {
+                    initializer: vec![outside],
+                    ..GraphProto::default()
+                }),
+                ..AttributeProto::default()
+            });
+        },
+    ];
+    for change in changes {
+        for partly in [false, true] {
+            let found = complaint(|directory| {
+                let mut model = ToneModel::default().graph(sori_tests::tone::Precision::Fp32);
+                let mut outside = outside();
+                if partly {
+                    outside.data_location = None;
+                }
+                change(model.graph.as_mut().unwrap(), outside);
+                fs::write(directory.join("model.onnx"), model.encode_to_vec()).unwrap();
+            });
+            assert_eq!(
+                found,
+                "model.onnx: a tensor: expected values in this file, found a reference to another file"
             );
         }
     }

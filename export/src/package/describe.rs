@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use sori::features::LogMel;
-use sori::model::{Config, Features, Geometry, GraphFile, Graphs, Streaming as Times, TokenFacts};
+use sori::model::{
+    Config, Features, Geometry, GraphFile, Graphs, Streaming as Times, TokenFacts, sha256,
+};
 use sori_train::model::{ConformerConfig, SUBSAMPLING};
 use tract_onnx::pb::StringStringEntryProto;
 
@@ -74,7 +76,7 @@ impl Description<'_> {
 
     /// The contents of `config.json`: what the runtime reads, and for people the model's geometry
     /// and the graph that the runtime does not read.
-    pub(super) fn config(&self, graphs: &[Graph]) -> Value {
+    pub(super) fn config(&self, graphs: &[Graph], tokens: &str) -> Value {
         let Self {
             about,
             model,
@@ -86,6 +88,7 @@ impl Description<'_> {
         let file = |name| {
             find(name).map(|graph| GraphFile {
                 file: graph.file.clone(),
+                sha256: Some(sha256(&graph.onnx)),
             })
         };
         let mut training = self.training.clone();
@@ -116,6 +119,7 @@ impl Description<'_> {
             },
             tokens: TokenFacts {
                 file: TOKENS.to_owned(),
+                sha256: Some(sha256(tokens.as_bytes())),
                 count: model.outputs() as usize,
                 blank_id: model.blank() as usize,
             },
@@ -131,7 +135,11 @@ impl Description<'_> {
         let mut config = serde_json::to_value(config).unwrap_or_default();
         config["model"] = serde_json::to_value(model).unwrap_or_default();
         if let Some(graph) = find("batched") {
-            config["batched"] = json!({ "file": graph.file, "streams": graph.streaming.batch() });
+            config["batched"] = json!({
+                "file": graph.file,
+                "sha256": sha256(&graph.onnx),
+                "streams": graph.streaming.batch(),
+            });
         }
         config
     }

@@ -194,7 +194,7 @@ impl Draft<'_> {
             put(&graph.file, &graph.onnx)?;
         }
         put(TOKENS, tokens.as_bytes())?;
-        let mut config = self.description.config(&graphs);
+        let mut config = self.description.config(&graphs, tokens);
         put(CONFIG, text(&config).as_bytes())?;
 
         let comparisons = self.verify(&Package::open(directory)?, &graphs)?;

@@ -17,8 +17,9 @@ use crate::lm::LmOptions;
 ///   "geometry":  {"window_size": 32, "chunk_shift": 32, "subsampling_factor": 4,
 ///                 "cache_last_channel": [80, 64, 36], "cache_last_time": [10, 144, 14]},
 ///   "streaming": {"chunk_ms": 320, "left_context_ms": 2560},
-///   "tokens":    {"file": "tokens.txt", "count": 129, "blank_id": 128},
-///   "graphs":    {"fp32": {"file": "model.onnx"}, "int8": {"file": "model.int8.onnx"}},
+///   "tokens":    {"file": "tokens.txt", "sha256": "9f86…", "count": 129, "blank_id": 128},
+///   "graphs":    {"fp32": {"file": "model.onnx", "sha256": "60d0…"},
+///                 "int8": {"file": "model.int8.onnx", "sha256": "fd61…"}},
 ///   "language_model": {"file": "lm-en.lm", "weight": 0.5, "word_bonus": 1.0, "unknown_penalty": 10.0},
 ///   "confidence": {"slope": 1.7, "offset": -0.4},
 ///   "training":  {"recipe": "…", "data": "…", "commit": "…"},
@@ -110,6 +111,9 @@ pub struct Streaming {
 pub struct TokenFacts {
     /// File name in the package.
     pub file: String,
+    /// Its [`sha256`](super::sha256()), if it is to be checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     /// Number of tokens V, blank included.
     pub count: usize,
     /// Id of the blank: `count - 1`.
@@ -132,6 +136,9 @@ pub struct Graphs {
 pub struct GraphFile {
     /// File name in the package.
     pub file: String,
+    /// Its [`sha256`](super::sha256()), if it is to be checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 /// A language model and what suits it with this model; where a number is absent, that of
@@ -140,6 +147,9 @@ pub struct GraphFile {
 pub struct BundledLm {
     /// File name in the package.
     pub file: String,
+    /// Its [`sha256`](super::sha256()), if it is to be checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     /// [`LmOptions::weight`], 0 to 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<f32>,
@@ -230,6 +240,8 @@ const MAX_WINDOW: usize = 6_000;
 const MAX_CACHE: usize = 1 << 26;
 /// Largest token inventory.
 const MAX_TOKENS: usize = 1 << 17;
+/// Largest number of log-probabilities that a step gives (256 MB of floats).
+const MAX_OUTPUT: usize = 1 << 26;
 
 impl Config {
     /// The package format that this version of the library reads and writes.
@@ -361,6 +373,7 @@ impl Config {
 
         let TokenFacts {
             file,
+            sha256: _,
             count,
             blank_id,
         } = &self.tokens;
@@ -372,7 +385,15 @@ impl Config {
             count.to_string(),
         )?;
         check(
-            *blank_id + 1 == *count,
+            window_size.div_ceil(*subsampling_factor) * count <= MAX_OUTPUT,
+            "tokens.count",
+            format!(
+                "at most {MAX_OUTPUT} log-probabilities of a step (window_size / subsampling_factor x count)"
+            ),
+            count.to_string(),
+        )?;
+        check(
+            *blank_id == *count - 1,
             "tokens.blank_id",
             format!("the last id, {}", count - 1),
             blank_id.to_string(),

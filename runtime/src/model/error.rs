@@ -83,6 +83,18 @@ pub enum PackageError {
         /// What is there.
         found: String,
     },
+    /// A file is not the one that `config.json` was written for: it was damaged on its way, or replaced.
+    #[error(
+        "{path}: damaged or replaced: its SHA-256 is {found}, config.json says {expected}; copy the package again, whole"
+    )]
+    Checksum {
+        /// The file.
+        path: PathBuf,
+        /// What `config.json` says.
+        expected: String,
+        /// What the file has.
+        found: String,
+    },
     /// A line of `tokens.txt` is not `symbol id`, or its id is out of order.
     #[error("{path}:{line}: {reason}")]
     Token {

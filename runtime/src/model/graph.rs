@@ -7,7 +7,7 @@ use std::path::Path;
 
 use prost::Message;
 
-use super::{Config, Geometry, PackageError};
+use super::{Config, Geometry, PackageError, external};
 
 /// Inputs of the streaming graph in order. They are bound by position: the names follow NeMo.
 pub const CONTRACT_INPUTS: [&str; 5] = [
@@ -107,6 +107,16 @@ pub(crate) fn check(onnx: &[u8], config: &Config, path: &Path) -> Result<Signatu
     let graph = model
         .graph
         .ok_or_else(|| onnx_error("no graph in it".to_owned()))?;
+
+    // Engines would open whatever path the graph names.
+    if external::wants_other_files(onnx).map_err(|reason| onnx_error(reason.to_owned()))? {
+        return Err(PackageError::Field {
+            path: path.to_owned(),
+            field: "a tensor".to_owned(),
+            expected: "values in this file".to_owned(),
+            found: "a reference to another file".to_owned(),
+        });
+    }
 
     let Geometry {
         window_size,

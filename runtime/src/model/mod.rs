@@ -9,12 +9,15 @@
 //! both; a language model, if `config.json` names one. Whatever is wrong is a [`PackageError`] that
 //! names the file, the field, what was expected and what was found.
 
+mod checksum;
 mod config;
 mod error;
+mod external;
 mod graph;
 mod package;
 mod tokens;
 
+pub use checksum::sha256;
 pub use config::{
     BundledLm, Calibration, Config, Features, Geometry, GraphFile, Graphs, Measurement, Streaming,
     TokenFacts,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::graph::{self, Signature};
-use super::{Config, PackageError, Tokens};
+use super::{Config, PackageError, Tokens, checksum};
 use crate::lm::{LanguageModel, LmError, LmOptions};
 
 /// Arithmetic of a graph.
@@ -80,7 +80,8 @@ const MAX_TOKENS: u64 = 4 << 20;
 const MAX_GRAPH: u64 = (1 << 31) - 1;
 
 impl Package {
-    /// Reads and validates the package in a directory: configuration, tokens and every graph.
+    /// Reads and validates the package in a directory: configuration, tokens and every graph. Files
+    /// whose SHA-256 `config.json` tells are checked against it.
     ///
     /// # Errors
     /// A [`PackageError`] that names the file and the field at fault.
@@ -112,7 +113,9 @@ impl Package {
         let graph = |file: &Option<super::GraphFile>| {
             let Some(file) = file else { return Ok(None) };
             let path = directory.join(&file.file);
-            let signature = graph::check(&read(&path, MAX_GRAPH)?, &config, &path)?;
+            let bytes = read(&path, MAX_GRAPH)?;
+            checksum::check(&bytes, file.sha256.as_ref(), &path)?;
+            let signature = graph::check(&bytes, &config, &path)?;
             Ok(Some(Graph {
                 source: GraphSource::File(path.clone()),
                 signature,
@@ -121,7 +124,12 @@ impl Package {
         };
         let (fp32, int8) = (graph(&config.graphs.fp32)?, graph(&config.graphs.int8)?);
         let language_model = match &config.language_model {
-            Some(lm) => Some(open_language_model(&directory.join(&lm.file))?),
+            Some(lm) => {
+                let path = directory.join(&lm.file);
+                let model = open_language_model(&path)?;
+                checksum::check(model.bytes(), lm.sha256.as_ref(), &path)?;
+                Some(model)
+            }
             None => None,
         };
         Ok(Self {
@@ -153,6 +161,12 @@ impl Package {
             Precision::Fp32 => "model.onnx",
             Precision::Int8 => "model.int8.onnx",
         });
+        let file = match precision {
+            Precision::Fp32 => &config.graphs.fp32,
+            Precision::Int8 => &config.graphs.int8,
+        };
+        let expected = file.as_ref().and_then(|file| file.sha256.as_ref());
+        checksum::check(&graph, expected, &path)?;
         let signature = graph::check(&graph, &config, &path)?;
         let graph = Some(Graph {
             source: GraphSource::Memory(graph),
@@ -264,6 +278,7 @@ fn open_language_model(path: &Path) -> Result<Arc<LanguageModel>, PackageError> 
 }
 
 fn parse_tokens(bytes: &[u8], config: &Config, path: &Path) -> Result<Tokens, PackageError> {
+    checksum::check(bytes, config.tokens.sha256.as_ref(), path)?;
     let text = std::str::from_utf8(bytes).map_err(|error| PackageError::Token {
         path: path.to_owned(),
         line: bytes[..error.valid_up_to()]

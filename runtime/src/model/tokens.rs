@@ -25,7 +25,7 @@ impl Tokens {
     ///
     /// # Errors
     /// [`PackageError::Token`] with the line for a line that is not `symbol id`, an id given twice,
-    /// a hole in the ids, or a blank that is absent, doubled or not last.
+    /// a symbol with control characters, a hole in the ids, or a blank that is absent, doubled or not last.
     pub fn parse(text: &str, path: &Path) -> Result<Self, PackageError> {
         let error = |line: usize, reason: String| PackageError::Token {
             path: path.to_owned(),
@@ -58,6 +58,15 @@ impl Tokens {
             })?;
             if symbol.is_empty() {
                 return Err(error(number, "the symbol is empty".to_owned()));
+            }
+            // It would go on to a terminal, or break the lines of subtitles.
+            if symbol
+                .contains(|letter: char| letter.is_control() || "\u{2028}\u{2029}".contains(letter))
+            {
+                return Err(error(
+                    number,
+                    format!("the symbol {symbol:?} has a control character"),
+                ));
             }
             let Some(slot) = slots.get_mut(id) else {
                 return Err(error(
@@ -178,6 +187,10 @@ mod tests {
         assert_eq!(
             parse("a x\n<blk> 1\n").unwrap_err(),
             "tokens.txt:1: expected a whole number as the id, found \"x\""
+        );
+        assert_eq!(
+            parse("a 0\n\u{1b}[2J 1\n<blk> 2\n").unwrap_err(),
+            "tokens.txt:2: the symbol \"\\u{1b}[2J\" has a control character"
         );
         assert_eq!(
             parse("").unwrap_err(),
