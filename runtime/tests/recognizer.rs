@@ -427,6 +427,74 @@ fn streams_run_on_several_threads() {
     }
 }
 
+/// What compiles: a recognizer is shared by threads, a stream goes from one to another.
+fn shared<T: Send + Sync>(_: &T) {}
+fn sent<T: Send>(_: &T) {}
+
+#[test]
+fn many_streams_at_once_say_what_each_says_alone() {
+    // Two utterances each, no two streams alike.
+    let said: Vec<Vec<f32>> = (0..16)
+        .map(|number| {
+            speak(&[
+                Sound::Silence(100 + 37 * number),
+                Sound::Token(number as usize % 4, 200),
+                Sound::Silence(160),
+                Sound::Token(4 + number as usize % 2, 200),
+                Sound::Silence(1600),
+                Sound::Token(6, 240),
+            ])
+        })
+        .collect();
+    for engine in ENGINES {
+        let recognizer = recognizer(engine);
+        shared(&recognizer);
+        sent(&recognizer.stream().unwrap());
+        let alone: Vec<Vec<Event>> = said
+            .iter()
+            .map(|samples| hear(&mut recognizer.stream().unwrap(), 16_000, samples, 1600))
+            .collect();
+        let together: Vec<Vec<Event>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = said
+                .iter()
+                .map(|samples| {
+                    let mut stream = recognizer.stream().unwrap();
+                    scope.spawn(move || hear(&mut stream, 16_000, samples, 333))
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert!(alone == together, "{engine:?}");
+        assert!(alone.iter().all(|events| finals(events).len() == 2));
+    }
+}
+
+#[test]
+fn loud_and_impossible_samples_at_any_rate_do_no_lasting_harm() {
+    let mut stream = recognizer(EngineChoice::Tract).stream().unwrap();
+    for rate in [8_000, 16_000, 44_100, 48_000] {
+        for odd in [
+            f32::MAX,
+            f32::MIN,
+            f32::NAN,
+            f32::INFINITY,
+            f32::MIN_POSITIVE / 8.0,
+        ] {
+            let mut samples = vec![odd; rate as usize / 2];
+            samples.extend(speak_at(&script()[..4], rate));
+            samples.extend(vec![odd; rate as usize / 2]);
+            let events = hear(&mut stream, rate, &samples, 1000);
+            assert!(
+                text(&events).contains("one"),
+                "{rate} Hz, {odd}: {events:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn reset_and_finish_start_over() {
     for engine in ENGINES {

@@ -9,6 +9,9 @@ use super::{AudioError, SAMPLE_RATE, check_rate};
 /// keeps everything up to the 7.6 kHz where the mel filters end, and has nothing left at 8 kHz.
 const FILTER: usize = 240;
 
+/// Far above any sound, and far enough below where sums of a block overflow.
+const LOUDEST: f32 = 1e9;
+
 /// Brings mono samples of any rate in [`SAMPLE_RATES`](super::SAMPLE_RATES) to
 /// [`SAMPLE_RATE`].
 ///
@@ -18,7 +21,7 @@ const FILTER: usize = 240;
 /// input's own band; what would alias is more than 80 dB down. Nothing is allocated after `new`,
 /// except that `out` may grow.
 ///
-/// Input at 16 kHz passes through untouched.
+/// Input at 16 kHz passes through untouched; at other rates samples that are not finite count as 0.
 pub struct Resampler {
     rate: u32,
     /// `None` at 16 kHz.
@@ -69,6 +72,16 @@ impl Resampler {
             let block = filter.resampled.len();
             (block + filter.fft.output_delay()) as f64 / f64::from(SAMPLE_RATE)
         })
+    }
+
+    /// As after so many samples of output, at the edge of a block.
+    #[cfg(test)]
+    pub(crate) fn start_at(&mut self, given: u64) {
+        if let Some(filter) = &mut self.filter {
+            let taken = u128::from(given) * u128::from(filter.rate) / u128::from(SAMPLE_RATE);
+            filter.taken = taken as u64;
+            filter.given = given;
+        }
     }
 
     /// Takes the next samples of the input and appends to `out` what is ready at 16 kHz.
@@ -132,7 +145,14 @@ impl Filter {
         while !samples.is_empty() {
             let room = self.block.len() - self.filled;
             let (now, later) = samples.split_at(room.min(samples.len()));
-            self.block[self.filled..self.filled + now.len()].copy_from_slice(now);
+            for (slot, &sample) in self.block[self.filled..].iter_mut().zip(now) {
+                // One that is no number, or overflows in a sum, would spoil the whole block.
+                *slot = if sample.is_finite() {
+                    sample.clamp(-LOUDEST, LOUDEST)
+                } else {
+                    0.0
+                };
+            }
             self.filled += now.len();
             samples = later;
             if self.filled == self.block.len() {

@@ -291,6 +291,12 @@ impl Beam {
         self.frames
     }
 
+    /// Sets the clock.
+    #[cfg(test)]
+    pub(super) fn start_at(&mut self, frames: u64) {
+        self.frames = frames;
+    }
+
     /// Outputs of the model.
     pub(super) fn outputs(&self) -> usize {
         self.blank + 1

@@ -78,6 +78,12 @@ impl Greedy {
         self.frames
     }
 
+    /// Sets the clock.
+    #[cfg(test)]
+    pub(super) fn start_at(&mut self, frames: u64) {
+        self.frames = frames;
+    }
+
     /// The blank's id, and the best token of the last frame.
     pub(super) fn last(&self) -> (TokenId, TokenId) {
         (self.blank, self.previous)

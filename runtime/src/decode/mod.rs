@@ -193,6 +193,16 @@ impl Decoder {
         }
     }
 
+    /// Sets the clock.
+    #[cfg(test)]
+    pub(crate) fn start_at(&mut self, frames: u64) {
+        match self {
+            Self::Greedy(greedy) => greedy.start_at(frames),
+            Self::Beam(beam) => beam.start_at(frames),
+            Self::Grammar(matcher) => matcher.beam_mut().start_at(frames),
+        }
+    }
+
     pub(crate) fn reset(&mut self) {
         match self {
             Self::Greedy(greedy) => greedy.reset(),
