@@ -2,7 +2,15 @@
 //!
 //! - [`tone`]: a tiny recogniser that hears pure tones as words, and the audio to go with it, so that
 //!   a test can assert words, times, endpoints and log-probabilities exactly.
+//! - [`chance`]: random numbers that are the same everywhere.
+//! - [`hostile`]: input made to harm, from the fuzzer's corpora; [`memory`] bounds what it takes.
 //! - [`virtual_microphone`]: a microphone on a machine that has none, to play sound into.
 
+#![deny(unsafe_code)]
+
+pub mod chance;
+pub mod hostile;
+#[allow(unsafe_code, reason = "an allocator can be replaced in no other way")]
+pub mod memory;
 pub mod tone;
 pub mod virtual_microphone;
