@@ -91,13 +91,18 @@ impl Listener {
     }
 
     /// Presses Ctrl-C and waits for the end; gives the lines that were left.
-    fn interrupt(mut self) -> Vec<String> {
-        let status = Command::new("kill")
-            .args(["-INT", &self.child.id().to_string()])
+    fn interrupt(self) -> Vec<String> {
+        self.end("-INT", 0)
+    }
+
+    /// Sends a signal and waits for the end, with that exit status.
+    fn end(mut self, signal: &str, status: i32) -> Vec<String> {
+        let sent = Command::new("kill")
+            .args([signal, &self.child.id().to_string()])
             .status()
             .unwrap();
-        assert!(status.success());
-        assert!(self.child.wait().unwrap().success());
+        assert!(sent.success());
+        assert_eq!(self.child.wait().unwrap().code(), Some(status));
         self.lines.iter().collect()
     }
 }
@@ -219,6 +224,35 @@ fn a_lost_microphone_is_said_and_what_was_said_before_is_kept() {
     assert_eq!(listener.event("final")["text"], "one");
     listener.event("device-lost");
     assert_eq!(listener.interrupt(), Vec::<String>::new());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_ends_the_recording_and_not_the_captions() {
+    let Some(microphone) = virtual_microphone() else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let wav = directory.path().join("words.wav");
+    let words = [
+        Sound::Silence(2400),
+        Sound::Token(0, 320),
+        Sound::Silence(600),
+    ];
+    write_wav(&wav, 16_000, &words);
+    let listener = Listener::start(&microphone, &["--json", "--save", "/dev/full"]);
+    microphone.play(&wav).unwrap();
+    let failed = listener.event("save-failed");
+    let reason = failed["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("/dev/full: cannot be written"),
+        "{reason}"
+    );
+    assert_eq!(listener.event("partial")["text"], "one");
+    // The word is not over yet when the system asks to end: it is said all the same.
+    let rest = listener.end("-TERM", 1);
+    let said = rest.iter().filter(|line| line.contains("\"final\""));
+    assert_eq!(said.count(), 1, "{rest:?}");
 }
 
 #[test]

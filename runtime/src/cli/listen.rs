@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 use sori::audio::{AudioError, Microphone};
 use sori::{Event, Stream};
 
 use super::Outcome;
+use super::interrupt::stop_on_signal;
 use super::lines::Lines;
 use super::model::{EndpointArgs, ModelArgs, SearchArgs};
 use super::recording::Recording;
@@ -36,7 +36,8 @@ pub(super) struct Listen {
     /// Print every event as a line of JSON.
     ///
     /// {"event": "partial" or "final", ...utterance}, {"event": "endpoint", time, rule},
-    /// {"event": "overrun", lost_ms}, {"event": "device-lost", device}, {"event": "device-found", device}.
+    /// {"event": "overrun", lost_ms}, {"event": "device-lost", device}, {"event": "device-found", device},
+    /// {"event": "save-failed", reason}.
     #[arg(long)]
     json: bool,
     /// Fill the terminal: captions, how loud it is, how fast it goes, memory.
@@ -71,6 +72,8 @@ impl Listen {
         let mut captions = self.captions(microphone.name(), &stop)?;
 
         let (mut samples, mut lost) = (Vec::new(), Duration::ZERO);
+        // What fails besides the captions does not end them before their last words.
+        let mut outcome = Ok(Outcome::Done);
         while !stop.load(Ordering::Relaxed) {
             samples.clear();
             match microphone.read(&mut samples, PATIENCE) {
@@ -85,10 +88,19 @@ impl Listen {
                     captions.notice(&Notice::DeviceFound { device })?;
                     continue;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    outcome = Err(error.into());
+                    break;
+                }
             }
-            if let Some(recording) = &mut recording {
-                recording.write(&samples)?;
+            if let Some(Err(error)) = recording
+                .as_mut()
+                .map(|recording| recording.write(&samples))
+            {
+                recording = None;
+                let reason = format!("{error:#}");
+                captions.notice(&Notice::SaveFailed { reason })?;
+                outcome = Err(error);
             }
             let now = microphone.lost();
             if now > lost {
@@ -108,7 +120,7 @@ impl Listen {
         if let Some(recording) = recording {
             recording.finish()?;
         }
-        Ok(Outcome::Done)
+        outcome
     }
 
     fn captions(&self, microphone: &str, stop: &Arc<AtomicBool>) -> anyhow::Result<Captions> {
@@ -123,19 +135,6 @@ impl Listen {
         let _ = stop;
         Ok(Captions::Lines(Lines::new(self.json)))
     }
-}
-
-/// A flag that the first Ctrl-C (or termination signal) raises; the second ends the process.
-fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let raised = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if raised.swap(true, Ordering::Relaxed) {
-            std::process::exit(1);
-        }
-    })
-    .context("cannot catch Ctrl-C")?;
-    Ok(stop)
 }
 
 /// The microphone is gone: what was said before is finished and shown.
@@ -172,11 +171,21 @@ fn reopen(
     Ok(false)
 }
 
-/// Something that happened to the microphone.
+/// Something that happened besides what was said.
 pub(super) enum Notice {
-    Overrun { lost: Duration },
-    DeviceLost { device: String },
-    DeviceFound { device: String },
+    Overrun {
+        lost: Duration,
+    },
+    DeviceLost {
+        device: String,
+    },
+    DeviceFound {
+        device: String,
+    },
+    /// The recording has ended; listening goes on.
+    SaveFailed {
+        reason: String,
+    },
 }
 
 impl Notice {
@@ -187,6 +196,7 @@ impl Notice {
             }
             Self::DeviceLost { device } => json!({"event": "device-lost", "device": device}),
             Self::DeviceFound { device } => json!({"event": "device-found", "device": device}),
+            Self::SaveFailed { reason } => json!({"event": "save-failed", "reason": reason}),
         }
     }
 }
@@ -200,6 +210,9 @@ impl fmt::Display for Notice {
             }
             Self::DeviceLost { device } => write!(f, "{device}: lost; waiting for it"),
             Self::DeviceFound { .. } => write!(f, "microphone found again"),
+            Self::SaveFailed { reason } => {
+                write!(f, "{reason}; listening goes on without --save")
+            }
         }
     }
 }

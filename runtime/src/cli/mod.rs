@@ -9,6 +9,7 @@ mod bench;
 #[cfg(feature = "microphone")]
 mod devices;
 mod info;
+mod interrupt;
 #[cfg(feature = "microphone")]
 mod lines;
 #[cfg(feature = "microphone")]

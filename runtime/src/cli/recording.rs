@@ -12,7 +12,12 @@ pub(super) struct Recording<'a> {
     rate: u32,
     writer: hound::WavWriter<BufWriter<File>>,
     unflushed: usize,
+    /// Samples that the file can still take.
+    room: usize,
 }
+
+/// The sizes in a WAV file have 32 bits: no more than this fits, 12 hours at 48 kHz.
+const MOST_SAMPLES: usize = (u32::MAX as usize - 1024) / 2;
 
 impl<'a> Recording<'a> {
     pub(super) fn create(path: &'a Path, rate: u32) -> anyhow::Result<Self> {
@@ -28,11 +33,16 @@ impl<'a> Recording<'a> {
             rate,
             writer,
             unflushed: 0,
+            room: MOST_SAMPLES,
         })
     }
 
+    /// Writes what there is room for; what was written is a whole file after an error, too, if the disk
+    /// can take it.
     pub(super) fn write(&mut self, samples: &[f32]) -> anyhow::Result<()> {
-        for sample in samples {
+        let fitting = samples.len().min(self.room);
+        self.room -= fitting;
+        for sample in &samples[..fitting] {
             let integer = (sample * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i16;
             self.writer
                 .write_sample(integer)
@@ -45,6 +55,11 @@ impl<'a> Recording<'a> {
                 .flush()
                 .with_context(|| cannot_write(self.path))?;
         }
+        anyhow::ensure!(
+            fitting == samples.len(),
+            "{}: full: a WAV file holds 4 GB at most",
+            self.path.display()
+        );
         Ok(())
     }
 
@@ -56,4 +71,26 @@ impl<'a> Recording<'a> {
 
 fn cannot_write(path: &Path) -> String {
     format!("{}: cannot be written", path.display())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::Recording;
+
+    #[test]
+    fn a_full_wav_file_is_said_and_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("full.wav");
+        let mut recording = Recording::create(&path, 16_000).unwrap();
+        recording.room = 1000;
+        recording.write(&[0.5; 900]).unwrap();
+        let error = recording.write(&[0.5; 900]).unwrap_err().to_string();
+        assert!(
+            error.ends_with("full.wav: full: a WAV file holds 4 GB at most"),
+            "{error}"
+        );
+        drop(recording);
+        assert_eq!(hound::WavReader::open(&path).unwrap().len(), 1000);
+    }
 }

@@ -1,6 +1,8 @@
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -10,11 +12,13 @@ use sori::audio::{AudioFile, PcmFormat, PcmReader};
 use sori::output::{Format, TranscriptWriter};
 
 use super::Outcome;
+use super::interrupt::{Stdin, stop_on_signal};
 use super::model::{EndpointArgs, ModelArgs, Opened, SearchArgs};
 
 /// Turn audio files into words.
 ///
 /// Reads WAV, FLAC, MP3, Ogg Vorbis, Opus, M4A/AAC, AIFF, CAF and Matroska/WebM at any rate, mono or not.
+/// Ctrl-C, or another signal to end, ends it with what was said until then.
 #[derive(Args)]
 pub(super) struct Transcribe {
     /// Audio files; - is standard input.
@@ -70,7 +74,7 @@ impl From<FormatArg> for Format {
 /// Where the samples of one input come from.
 enum Source {
     File(Box<AudioFile>),
-    Raw(PcmReader<io::StdinLock<'static>>),
+    Raw(PcmReader<Stdin>),
 }
 
 impl Source {
@@ -107,21 +111,32 @@ impl Transcribe {
                 )
             })?;
         }
+        let stop = stop_on_signal()?;
         let mut outcome = Outcome::Done;
         for path in &self.files {
-            if let Err(error) = self.transcribe(&opened, path, quiet) {
+            if let Err(error) = self.transcribe(&opened, path, quiet, &stop) {
                 if super::is_broken_pipe(&error) {
                     return Err(error);
                 }
                 eprintln!("sori: {error:#}");
                 outcome = Outcome::SomeFailed;
             }
+            if stop.load(Ordering::Relaxed) {
+                outcome = Outcome::SomeFailed;
+                break;
+            }
         }
         Ok(outcome)
     }
 
-    fn transcribe(&self, opened: &Opened, path: &Path, quiet: bool) -> anyhow::Result<()> {
-        let mut source = self.open(path)?;
+    fn transcribe(
+        &self,
+        opened: &Opened,
+        path: &Path,
+        quiet: bool,
+        stop: &Arc<AtomicBool>,
+    ) -> anyhow::Result<()> {
+        let mut source = self.open(path, stop)?;
         let progress = progress_bar(source.duration(), path, quiet);
         let name = if is_stdin(path) {
             STDIN.to_owned()
@@ -131,8 +146,16 @@ impl Transcribe {
         let format = Format::from(self.format);
         match &self.output {
             None => {
-                let writer = TranscriptWriter::new(format, &name, io::stdout().lock())?;
-                recognize(opened, &mut source, &name, writer, &progress)
+                let cannot_write = || "standard output: cannot be written".to_owned();
+                let writer = TranscriptWriter::new(format, &name, io::stdout().lock())
+                    .with_context(cannot_write)?;
+                let job = Job {
+                    name: &name,
+                    progress,
+                    stop,
+                    cannot_write: &cannot_write,
+                };
+                job.run(opened, &mut source, writer)
             }
             Some(directory) => {
                 let stem = path
@@ -146,22 +169,28 @@ impl Transcribe {
                 let file = File::create(&target).with_context(cannot_write)?;
                 let writer = TranscriptWriter::new(format, &name, BufWriter::new(file))
                     .with_context(cannot_write)?;
-                recognize(opened, &mut source, &name, writer, &progress)
+                let job = Job {
+                    name: &name,
+                    progress,
+                    stop,
+                    cannot_write: &cannot_write,
+                };
+                job.run(opened, &mut source, writer)
             }
         }
     }
 
-    fn open(&self, path: &Path) -> anyhow::Result<Source> {
+    fn open(&self, path: &Path, stop: &Arc<AtomicBool>) -> anyhow::Result<Source> {
         if !is_stdin(path) {
             return Ok(Source::File(Box::new(AudioFile::open(path)?)));
         }
+        let input = Stdin::open(Arc::clone(stop));
         let Some(format) = self.raw else {
             return Ok(Source::File(Box::new(AudioFile::from_reader(
-                io::stdin(),
-                STDIN,
+                input, STDIN,
             )?)));
         };
-        let reader = PcmReader::new(io::stdin().lock(), STDIN, format, self.rate, self.channels)?;
+        let reader = PcmReader::new(input, STDIN, format, self.rate, self.channels)?;
         Ok(Source::Raw(reader))
     }
 }
@@ -173,40 +202,61 @@ fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-fn recognize<W: Write>(
-    opened: &Opened,
-    source: &mut Source,
-    name: &str,
-    mut writer: TranscriptWriter<'_, W>,
-    progress: &ProgressBar,
-) -> anyhow::Result<()> {
-    let mut stream = opened.stream()?;
-    let rate = source.sample_rate();
-    let (mut samples, mut heard) = (Vec::new(), 0);
-    let mut say = |event: Event| match event {
-        Event::Final(segment) => progress.suspend(|| writer.segment(segment)),
-        _ => Ok(()),
-    };
-    let mut more = true;
-    while more {
-        samples.clear();
-        more = source.read(&mut samples)?;
-        heard += samples.len();
-        stream.accept(rate, &samples)?.try_for_each(&mut say)?;
-        progress.set_position((stream.time() * 1000.0) as u64);
+/// One input on its way to one output.
+struct Job<'a> {
+    name: &'a str,
+    progress: ProgressBar,
+    stop: &'a AtomicBool,
+    /// What is said when the output fails.
+    cannot_write: &'a dyn Fn() -> String,
+}
+
+impl Job<'_> {
+    /// Input that fails and a signal end a transcript early; it holds all that was said until then.
+    fn run<W: Write>(
+        &self,
+        opened: &Opened,
+        source: &mut Source,
+        mut writer: TranscriptWriter<'_, W>,
+    ) -> anyhow::Result<()> {
+        let Self { name, progress, .. } = self;
+        let mut stream = opened.stream()?;
+        let rate = source.sample_rate();
+        let (mut samples, mut heard) = (Vec::new(), 0);
+        let mut say = |event: Event| match event {
+            Event::Final(segment) => progress
+                .suspend(|| writer.segment(segment))
+                .with_context(self.cannot_write),
+            _ => Ok(()),
+        };
+        let mut end = Ok(true);
+        while matches!(end, Ok(true)) && !self.stop.load(Ordering::Relaxed) {
+            samples.clear();
+            end = source.read(&mut samples);
+            heard += samples.len();
+            stream.accept(rate, &samples)?.try_for_each(&mut say)?;
+            progress.set_position((stream.time() * 1000.0) as u64);
+        }
+        let seconds = stream.time();
+        stream.finish()?.try_for_each(&mut say)?;
+        progress.finish_and_clear();
+        if let Source::File(file) = source
+            && file.skipped_packets() > 0
+        {
+            log::warn!(
+                "{name}: {} damaged packets were skipped",
+                file.skipped_packets()
+            );
+        }
+        writer
+            .finish(heard as f64 / f64::from(rate))
+            .with_context(self.cannot_write)?;
+        end?;
+        if self.stop.load(Ordering::Relaxed) {
+            anyhow::bail!("{name}: stopped by a signal after {seconds:.2} s of sound");
+        }
+        Ok(())
     }
-    stream.finish()?.try_for_each(&mut say)?;
-    progress.finish_and_clear();
-    if let Source::File(file) = source
-        && file.skipped_packets() > 0
-    {
-        log::warn!(
-            "{name}: {} damaged packets were skipped",
-            file.skipped_packets()
-        );
-    }
-    writer.finish(heard as f64 / f64::from(rate))?;
-    Ok(())
 }
 
 /// A bar for work that takes long enough to wonder, on a terminal.
