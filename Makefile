@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(SORI_CACHE)/target
 endif
 SORI = cargo run -q --release -p sori --
 
-.PHONY: demo test test-distributed test-arm64 lint bench capi android arm64 armv7 student student-smoke train-demo
+.PHONY: demo test test-distributed test-arm64 soak fuzz lint bench capi android arm64 armv7 student student-smoke train-demo
 
 demo: ## transcribe a sample on this machine
 	scripts/setup runtime
@@ -25,6 +25,22 @@ test: ## run every test
 test-distributed: ## training in several processes; part of `make test`
 	scripts/setup all
 	cargo test --workspace --test distributed
+
+HOURS ?= 10
+
+soak: ## hours of audio through both engines: memory, results and times stay as they were; HOURS=10
+	scripts/setup all
+	SORI_SOAK_HOURS=$(HOURS) cargo test --workspace --test soak -- --nocapture
+
+FUZZ_TARGETS = arpa audio grammar lm package phrases stream subtitles
+FUZZ_SECONDS ?= 600
+
+fuzz: ## every fuzz target in turn; needs a nightly Rust and `cargo install cargo-fuzz`; FUZZ_SECONDS=600
+	@for target in $(FUZZ_TARGETS); do \
+	  mkdir -p $(SORI_CACHE)/fuzz/$$target; \
+	  cargo +nightly fuzz run -s none --target-dir $(BUILD)/fuzz $$target $(SORI_CACHE)/fuzz/$$target fuzz/corpus/$$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -timeout=25 -print_final_stats=1 || exit 1; \
+	done
 
 lint: ## what CI checks besides the tests
 	scripts/setup all

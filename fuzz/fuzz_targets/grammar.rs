@@ -1,0 +1,8 @@
+#![no_main]
+
+#[path = "../bodies/ear.rs"]
+mod ear;
+#[path = "../bodies/hints.rs"]
+mod hints;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| hints::grammar(data));

@@ -1,0 +1,8 @@
+#![no_main]
+
+#[path = "../bodies/ear.rs"]
+mod ear;
+#[path = "../bodies/stream.rs"]
+mod stream;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| stream::run(data));
