@@ -3,6 +3,8 @@
 //!
 //! The crate needs libtorch; see the repository's README for how to get it.
 
+#![deny(unsafe_code)]
+
 pub mod config;
 pub mod data;
 pub mod evaluate;
@@ -10,6 +12,7 @@ pub mod front_end;
 pub mod loss;
 pub mod model;
 pub mod table;
+#[allow(unsafe_code, reason = "libtorch is C++")]
 pub mod torch;
 pub mod trainer;
 mod whole_file;

@@ -1,5 +1,7 @@
 //! The `sori-train` command.
 
+#![forbid(unsafe_code)]
+
 mod cli;
 
 use std::io::{self, Write};

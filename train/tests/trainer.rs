@@ -296,6 +296,79 @@ fn a_resumed_run_is_an_unbroken_one() {
     assert!(tensors(&finished(again), "") == tensors(&trained, ""));
 }
 
+type Damage = fn(&mut Vec<u8>);
+
+#[test]
+fn a_damaged_checkpoint_gives_way_to_the_one_before() {
+    let workshop = Workshop::new();
+    let recipe = workshop.recipe(CTC, &["checkpoints.every_steps=1", "checkpoints.keep=20"]);
+    let trained = finished(workshop.train(&recipe, "whole").unwrap());
+    let whole = workshop.path("whole");
+    let resume = |run: &Path| train(&recipe, options(run, true, &AtomicBool::new(false)));
+    let damages: [Damage; 3] = [
+        // The machine went down while it was written, on a file system that lets that show.
+        |bytes| bytes.truncate(bytes.len() / 2),
+        |bytes| bytes.clear(),
+        |bytes| bytes[..64].fill(b'x'),
+    ];
+    for (number, damage) in damages.into_iter().enumerate() {
+        let run = workshop.path(&format!("damaged {number}"));
+        fs::create_dir_all(run.join("checkpoints")).unwrap();
+        for step in 1..=4 {
+            fs::copy(checkpoint(&whole, step), checkpoint(&run, step)).unwrap();
+        }
+        let newest = checkpoint(&run, 4);
+        let mut bytes = fs::read(&newest).unwrap();
+        damage(&mut bytes);
+        fs::write(&newest, &bytes).unwrap();
+        let again = finished(resume(&run).unwrap());
+        assert!(tensors(&again, "") == tensors(&trained, ""), "{number}");
+    }
+    let run = workshop.path("hopeless");
+    fs::create_dir_all(run.join("checkpoints")).unwrap();
+    fs::write(checkpoint(&run, 1), b"x").unwrap();
+    let error = resume(&run).unwrap_err();
+    assert!(matches!(error, TrainError::Checkpoint { .. }), "{error}");
+}
+
+/// A limit on the size of files stands for a disk without room: no write past it succeeds.
+#[test]
+#[cfg(unix)]
+fn a_full_disk_leaves_the_checkpoint_before() {
+    let workshop = Workshop::new();
+    let changes = ["checkpoints.every_steps=1", "checkpoints.keep=20"];
+    let recipe = workshop.recipe(CTC, &changes);
+    let trained = finished(workshop.train(&recipe, "whole").unwrap());
+    let (whole, run) = (workshop.path("whole"), workshop.path("full"));
+    fs::create_dir_all(run.join("checkpoints")).unwrap();
+    fs::copy(checkpoint(&whole, 3), checkpoint(&run, 3)).unwrap();
+    let kibibytes = fs::metadata(checkpoint(&whole, 3)).unwrap().len() / 1024 - 1;
+    let limited = format!("ulimit -f {kibibytes}; trap '' XFSZ; exec \"$@\"");
+    let output = Command::new("bash")
+        .args(["-c", &limited, "bash", env!("CARGO_BIN_EXE_sori-train")])
+        .args(["train", "--device", "cpu", "--resume"])
+        .args(changes.iter().flat_map(|change| ["--set", change]))
+        .arg("--out")
+        .arg(&run)
+        .arg(workshop.path("recipe.toml"))
+        .env("OMP_NUM_THREADS", "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{said}");
+    assert!(
+        said.contains("step-00000004") && said.contains("File too large"),
+        "{said}"
+    );
+    let left: Vec<_> = fs::read_dir(run.join("checkpoints"))
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    assert_eq!(left, [checkpoint(&run, 3)]);
+    let again = train(&recipe, options(&run, true, &AtomicBool::new(false))).unwrap();
+    assert!(tensors(&finished(again), "") == tensors(&trained, ""));
+}
+
 #[test]
 fn the_sam_stage_leaves_what_it_does_not_reach() {
     let workshop = Workshop::new();

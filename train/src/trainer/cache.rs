@@ -111,6 +111,7 @@ impl Cache {
         options.map_size(LARGEST);
         // SAFETY: the file is only ever written by LMDB, which locks it between processes; whoever
         // truncates it by other means while it is mapped breaks this, as with any mapped file.
+        #[expect(unsafe_code, reason = "a file can be mapped in no other way")]
         let store = unsafe { options.open(&path) }.map_err(|error| failed(to_io(error)))?;
         let create = || {
             let mut transaction = store.write_txn()?;

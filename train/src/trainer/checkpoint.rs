@@ -134,7 +134,7 @@ pub(super) fn save(
     Ok(path)
 }
 
-/// A checkpoint's bytes, checked as far as they describe themselves.
+/// A checkpoint's bytes, checked as far as they describe themselves: a file that was cut short is found.
 pub(super) struct Checkpoint {
     path: PathBuf,
     bytes: Vec<u8>,
@@ -152,6 +152,7 @@ impl Checkpoint {
             reason,
         };
         let (_, header) = SafeTensors::read_metadata(&bytes)
+            .and_then(|header| SafeTensors::deserialize(&bytes).map(|_| header))
             .map_err(|error| bad(format!("no valid safetensors file: {error}")))?;
         let json = header
             .metadata()

@@ -1,7 +1,7 @@
 //! A run's folder: begun once, gone on with only by the recipe that began it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::Table;
 
@@ -23,9 +23,10 @@ pub(super) fn begin(
     options: Options<'_>,
 ) -> Result<Option<Checkpoint>, TrainError> {
     let resolved = options.run.join(RESOLVED);
-    let newest = match checkpoint::list(options.run)?.last() {
-        Some(path) if options.resume => {
-            let newest = Checkpoint::read(path)?;
+    let all = checkpoint::list(options.run)?;
+    let newest = match all.last() {
+        Some(_) if options.resume => {
+            let (path, newest) = newest_whole(&all)?;
             check_recipe(path, &newest.state.recipe, &recipe.to_toml())?;
             Some(newest)
         }
@@ -60,14 +61,36 @@ pub(super) fn standing(recipe: &Recipe, run: &Path) -> Result<Standing, TrainErr
         check_recipe(&trained, &provenance.recipe_toml, &recipe.to_toml())?;
         return Ok(Standing::Finished(trained));
     }
-    match checkpoint::list(run)?.last() {
-        None => Ok(Standing::Unbegun),
-        Some(path) => {
-            let newest = Checkpoint::read(path)?;
-            check_recipe(path, &newest.state.recipe, &recipe.to_toml())?;
-            Ok(Standing::Begun)
+    let all = checkpoint::list(run)?;
+    if all.is_empty() {
+        return Ok(Standing::Unbegun);
+    }
+    let (path, newest) = newest_whole(&all)?;
+    check_recipe(path, &newest.state.recipe, &recipe.to_toml())?;
+    Ok(Standing::Begun)
+}
+
+/// The newest checkpoint of these, at least one, that is not damaged; if all are, why the newest is.
+fn newest_whole(all: &[PathBuf]) -> Result<(&Path, Checkpoint), TrainError> {
+    let mut damaged = None;
+    for path in all.iter().rev() {
+        match Checkpoint::read(path) {
+            Ok(checkpoint) => {
+                if let Some(error) = damaged {
+                    log::warn!("{error}; going on with {}", path.display());
+                }
+                return Ok((path, checkpoint));
+            }
+            Err(error @ TrainError::Checkpoint { .. }) => {
+                damaged.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
         }
     }
+    Err(damaged.unwrap_or_else(|| TrainError::Checkpoint {
+        path: PathBuf::new(),
+        reason: "there is none".into(),
+    }))
 }
 
 fn check_recipe(checkpoint: &Path, old: &str, new: &str) -> Result<(), TrainError> {

@@ -14,7 +14,7 @@ use tch::Kind;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
     /// The file of its storage, below `data/`.
-    pub(super) storage: String,
+    pub(super) storage: Rc<str>,
     pub(super) kind: Kind,
     /// First value in the storage.
     pub(super) offset: i64,
@@ -22,15 +22,18 @@ pub(super) struct Entry {
     pub(super) stride: Vec<i64>,
 }
 
+/// Tensors by name.
+pub(super) type Tensors = BTreeMap<Rc<str>, Rc<Entry>>;
+
 /// A pickled value, as far as a table of tensors needs it.
 #[derive(Debug, Clone)]
 enum Value {
     Int(i64),
     Text(Rc<str>),
     Tuple(Rc<[Value]>, Depth),
-    Table(Rc<RefCell<BTreeMap<String, Entry>>>),
+    Table(Rc<RefCell<Tensors>>),
     Class(Rc<str>),
-    Storage(Rc<(String, Kind)>),
+    Storage(Rc<str>, Kind),
     Tensor(Rc<Entry>),
     /// A number or a flag that says nothing about tensors.
     Other,
@@ -42,8 +45,11 @@ type Depth = u8;
 /// Deeper tuples than a tensor's arguments have are refused: freeing them would recurse.
 const DEEPEST: Depth = 8;
 
+/// No weight of a model has more dimensions.
+const MOST_DIMS: usize = 8;
+
 /// Reads the table of tensors that the pickle builds.
-pub(super) fn read(pickle: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
+pub(super) fn read(pickle: &[u8]) -> Result<Tensors, String> {
     Machine {
         input: pickle,
         at: 0,
@@ -64,7 +70,7 @@ struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    fn run(mut self) -> Result<BTreeMap<String, Entry>, String> {
+    fn run(mut self) -> Result<Tensors, String> {
         loop {
             let start = self.at;
             match self.step() {
@@ -263,9 +269,7 @@ impl Machine<'_> {
         };
         for pair in items.chunks(2) {
             if let [Value::Text(name), Value::Tensor(entry)] = pair {
-                table
-                    .borrow_mut()
-                    .insert(name.to_string(), Entry::clone(entry));
+                table.borrow_mut().insert(Rc::clone(name), Rc::clone(entry));
             }
         }
         Ok(())
@@ -308,7 +312,7 @@ fn storage(id: &Value) -> Result<Value, String> {
         "torch.LongStorage" => Kind::Int64,
         other => return Err(format!("a storage of type {other}")),
     };
-    Ok(Value::Storage(Rc::new((file.to_string(), kind))))
+    Ok(Value::Storage(Rc::clone(file), kind))
 }
 
 /// The calls that `torch.save` writes for a table of tensors.
@@ -322,15 +326,15 @@ fn call(class: &Value, arguments: &Value) -> Result<Value, String> {
         (
             "torch._utils._rebuild_tensor_v2",
             [
-                Value::Storage(storage),
+                Value::Storage(storage, kind),
                 Value::Int(offset),
                 Value::Tuple(size, _),
                 Value::Tuple(stride, _),
                 ..,
             ],
         ) => Ok(Value::Tensor(Rc::new(Entry {
-            storage: storage.0.clone(),
-            kind: storage.1,
+            storage: Rc::clone(storage),
+            kind: *kind,
             offset: *offset,
             size: integers(size)?,
             stride: integers(stride)?,
@@ -339,7 +343,12 @@ fn call(class: &Value, arguments: &Value) -> Result<Value, String> {
     }
 }
 
+/// A size or a stride.
 fn integers(values: &[Value]) -> Result<Vec<i64>, String> {
+    // A long one that many tensors share would be copied for each of them.
+    if values.len() > MOST_DIMS {
+        return Err(format!("a tensor of more than {MOST_DIMS} dimensions"));
+    }
     let integer = |value: &Value| match value {
         Value::Int(value) => Ok(*value),
         _ => Err("a shape that is not made of integers".to_owned()),

@@ -1,13 +1,12 @@
 //! A PyTorch checkpoint: a zip archive of an index (`data.pkl`) and one file for each storage.
 
-use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 
 use tch::{Kind, Tensor};
 use zip::ZipArchive;
 
 use super::error::NemoErrorKind;
-use super::pickle::{self, Entry};
+use super::pickle::{self, Entry, Tensors};
 use crate::model::weights::{self, WeightError};
 
 /// The index of the largest published models has about a megabyte.
@@ -18,7 +17,7 @@ pub(super) struct TorchFile<'a> {
     zip: ZipArchive<Cursor<&'a [u8]>>,
     /// The folder that all members lie in.
     folder: String,
-    entries: BTreeMap<String, Entry>,
+    entries: Tensors,
     /// No storage is larger than the whole, as nothing in it is compressed.
     limit: u64,
 }
@@ -46,7 +45,7 @@ impl<'a> TorchFile<'a> {
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.keys().map(String::as_str)
+        self.entries.keys().map(AsRef::as_ref)
     }
 
     /// The tensor of that name, if there is one.
