@@ -15,6 +15,8 @@
 //! of them against the trained model, and [`export`] puts the package together. [`inspect`] counts
 //! what is in any graph, and [`calibrate`] teaches a package how sure it may be.
 
+#![forbid(unsafe_code)]
+
 mod calibrate;
 mod checkpoint;
 mod error;

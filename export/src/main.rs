@@ -1,5 +1,7 @@
 //! The `sori-export` command.
 
+#![forbid(unsafe_code)]
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -181,15 +181,12 @@ fn read(event: &SoriEvent) {
     if event.word_count > 0 {
         // SAFETY: as many as is said.
         let words = unsafe { std::slice::from_raw_parts(event.words, event.word_count) };
-        let spelled: Vec<&str> = words
-            .iter()
+        let spelled = words.iter().map(|word| {
             // SAFETY: ends in a zero byte.
-            .map(|word| {
-                unsafe { CStr::from_ptr(word.text) }
-                    .to_str()
-                    .expect("UTF-8")
-            })
-            .collect();
+            let spelling = unsafe { CStr::from_ptr(word.text) };
+            spelling.to_str().expect("UTF-8")
+        });
+        let spelled: Vec<&str> = spelled.collect();
         assert_eq!(text, spelled.join(" "));
     }
 }

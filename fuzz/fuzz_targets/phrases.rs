@@ -2,6 +2,8 @@
 
 #[path = "../bodies/ear.rs"]
 mod ear;
+// The other target calls the rest of it.
+#[allow(dead_code)]
 #[path = "../bodies/hints.rs"]
 mod hints;
 

@@ -35,6 +35,8 @@
 //! | `cli` | yes | the `sori` command |
 //! | `serve` | yes | `sori serve`, in that command; nothing in this library |
 
+#![deny(unsafe_code)]
+
 pub mod audio;
 pub mod decode;
 pub mod engine;

@@ -1,5 +1,7 @@
 //! The `sori` command.
 
+#![forbid(unsafe_code)]
+
 mod cli;
 #[cfg(feature = "serve")]
 mod serve;

@@ -462,6 +462,8 @@ fn graphs_that_name_other_files_are_refused() {
     use prost::Message as _;
     use sori_tests::tone::pb::{AttributeProto, GraphProto, StringStringEntryProto, TensorProto};
 
+    type Change = fn(&mut GraphProto, TensorProto);
+
     let outside = || TensorProto {
         external_data: vec![StringStringEntryProto {
             key: "location".into(),
@@ -470,7 +472,6 @@ fn graphs_that_name_other_files_are_refused() {
         data_location: Some(1),
         ..TensorProto::default()
     };
-    type Change = fn(&mut GraphProto, TensorProto);
     let changes: [Change; 3] = [
         |graph, outside| graph.initializer.push(outside),
         |graph, outside| {

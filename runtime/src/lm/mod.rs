@@ -179,6 +179,7 @@ impl LanguageModel {
         // SAFETY: the map is read-only and lives as long as `Bytes`. Whoever changes the file below it
         // breaks the contract above; every read is still checked against the length of the map, and
         // every loop against that length, so that wrong contents give wrong scores only.
+        #[expect(unsafe_code, reason = "a file can be mapped in no other way")]
         let bytes = unsafe { Mmap::map(&file) }.map_err(cannot_read)?;
         Self::check(Bytes::Mapped(bytes), path)
     }

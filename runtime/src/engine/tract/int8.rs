@@ -3,6 +3,8 @@
 //! tract's own product of bytes is eight times slower there than its floats: see docs/performance.md. This one
 //! widens both sides to 16 bits, so that no sum can overflow, and adds products in pairs (`vpmaddwd`).
 
+#![expect(unsafe_code, reason = "instructions that not every processor has")]
+
 use std::arch::x86_64::{
     __m256i, _mm_loadu_si128, _mm256_add_epi32, _mm256_cvtepi8_epi16, _mm256_madd_epi16,
     _mm256_set1_epi32, _mm256_setzero_si256,
