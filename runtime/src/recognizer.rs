@@ -173,6 +173,7 @@ impl Recognizer {
             },
             rules: self.shared.options.endpoint,
             utterance: 0,
+            spoken: 0,
             heard: 0,
             processed: 0,
             events: VecDeque::new(),
@@ -233,6 +234,8 @@ pub struct Stream {
     rules: EndpointRules,
     /// Output frame at which the utterance began.
     utterance: u64,
+    /// Output frame at which what was given out ends.
+    spoken: u64,
     /// 16 kHz samples heard.
     heard: u64,
     /// Feature frames that steps have shifted past.
@@ -475,6 +478,7 @@ impl Stream {
             tokens: package.tokens(),
             calibration: package.config().confidence.unwrap_or(Calibration::NONE),
             clock: self.clock,
+            floor: self.clock.seconds(self.spoken),
             limit: self.time(),
         }
     }
@@ -503,6 +507,13 @@ impl Stream {
                 prose.write(&mut segment, !whole);
             }
             self.events.push_back(Event::Final(segment));
+        }
+        let heard = self
+            .decoder
+            .unmatched()
+            .unwrap_or(&self.decoder.hits()[..count]);
+        if let Some(last) = heard.last() {
+            self.spoken = self.spoken.max(last.end);
         }
         self.decoder.take(count);
     }
@@ -533,7 +544,8 @@ impl Stream {
         if let Some(prose) = &mut self.prose {
             prose.reset();
         }
-        (self.utterance, self.heard, self.processed) = (0, 0, 0);
+        (self.utterance, self.spoken) = (0, 0);
+        (self.heard, self.processed) = (0, 0);
     }
 }
 
@@ -564,9 +576,9 @@ mod tests {
             events.extend(stream.accept(rate, piece).unwrap());
         }
         events.extend(stream.finish().unwrap());
-        let said = events.into_iter().filter_map(|event| match event {
-            Event::Partial(said) | Event::Final(said) => Some((said.text, said.start, said.end)),
-            Event::Endpoint(end) => Some((String::new(), end.time, end.time)),
+        let said = events.into_iter().map(|event| match event {
+            Event::Partial(said) | Event::Final(said) => (said.text, said.start, said.end),
+            Event::Endpoint(end) => (String::new(), end.time, end.time),
         });
         said.collect()
     }

@@ -132,18 +132,22 @@ pub(crate) struct Speller<'a> {
     pub(crate) tokens: &'a Tokens,
     pub(crate) calibration: Calibration,
     pub(crate) clock: Clock,
+    /// The end of what was given out before, in seconds. Once a beam changes its mind about what follows,
+    /// its times may go back behind that.
+    pub(crate) floor: f64,
     /// The end of the audio, in seconds: no time passes it.
     pub(crate) limit: f64,
 }
 
+impl Speller<'_> {
+    fn seconds(self, frame: u64) -> f64 {
+        self.clock.seconds(frame).max(self.floor).min(self.limit)
+    }
+}
+
 /// Builds the segment of `hits`; `None` when they spell nothing.
 pub(crate) fn segment(hits: &[Hit], speller: Speller<'_>) -> Option<Segment> {
-    let Speller {
-        tokens,
-        clock,
-        limit,
-        ..
-    } = speller;
+    let tokens = speller.tokens;
     if hits.is_empty() {
         return None;
     }
@@ -166,8 +170,8 @@ pub(crate) fn segment(hits: &[Hit], speller: Speller<'_>) -> Option<Segment> {
             .iter()
             .map(|hit| TimedToken {
                 token: tokens.symbol(hit.token).to_owned(),
-                start: clock.seconds(hit.frame).min(limit),
-                onset: clock.seconds(hit.onset).min(limit),
+                start: speller.seconds(hit.frame),
+                onset: speller.seconds(hit.onset),
             })
             .collect(),
         words,
@@ -195,8 +199,7 @@ fn word(hits: &[Hit], speller: Speller<'_>) -> Option<Word> {
     let Speller {
         tokens,
         calibration,
-        clock,
-        limit,
+        ..
     } = speller;
     let (first, last) = (hits.first()?, hits.last()?);
     let spelling: String = hits
@@ -208,8 +211,8 @@ fn word(hits: &[Hit], speller: Speller<'_>) -> Option<Word> {
     }
     Some(Word {
         word: spelling,
-        start: clock.seconds(first.frame).min(limit),
-        end: clock.seconds(last.end).min(limit),
+        start: speller.seconds(first.frame),
+        end: speller.seconds(last.end),
         confidence: calibration.confidence(posterior(hits)),
     })
 }
