@@ -1,7 +1,7 @@
 //! However a command ends, what was said before is said: at a signal, when the input fails, when the
 //! output takes no more.
 
-#![cfg(all(feature = "cli", unix))]
+#![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
