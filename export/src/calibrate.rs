@@ -134,8 +134,8 @@ fn judged(recognizer: &Recognizer, manifest: &Path) -> Result<Vec<Judged>, Calib
     let corpus = Corpus::read(&[Source::once(manifest)], Strictness::Strict)?;
     let mut stream = recognizer.stream()?;
     let mut judged = Vec::new();
-    for entry in corpus.entries().iter() {
-        let samples = audio::read(entry)?;
+    for entry in corpus.entries()? {
+        let samples = audio::read(&entry)?;
         let mut words = Vec::new();
         let mut note = |event| {
             if let Event::Final(segment) = event {

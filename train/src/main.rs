@@ -29,6 +29,7 @@ enum Command {
         config: PathBuf,
     },
     Prepare(cli::prepare::Prepare),
+    Shard(cli::shard::Shard),
     Tokenizer(cli::tokenizer::TrainTokenizer),
     Train(cli::train::Train),
     Head(cli::train::Head),
@@ -67,6 +68,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Train(arguments) => return cli::train::run(arguments),
         Command::Head(arguments) => return cli::train::run_head(arguments),
         Command::Teach(arguments) => return cli::train::run_teach(&arguments),
+        Command::Shard(arguments) => return cli::shard::run(arguments),
         Command::Table(arguments) => return cli::table::run(&arguments),
     }
     Ok(ExitCode::SUCCESS)

@@ -15,5 +15,7 @@ mod commands;
 mod manifests;
 #[path = "data/planning.rs"]
 mod planning;
+#[path = "data/tarred.rs"]
+mod tarred;
 #[path = "data/tokens.rs"]
 mod tokens;

@@ -125,10 +125,10 @@ impl Speech {
     ) -> Result<(Vec<Row>, Vec<Vec<String>>), EvaluateError> {
         let pieces = pieces();
         let recogniser = Recogniser::new(model, &pieces, Device::Cpu)?;
-        let corpus = self.corpus();
+        let entries = self.corpus().entries().unwrap();
         let set = Set {
             name: "speech",
-            entries: corpus.entries(),
+            entries: &entries,
         };
         let mut heard =
             vec![vec![String::new(); set.entries.len()]; settings.contexts.chunks_ms.len()];
@@ -244,7 +244,7 @@ fn chunks_are_decoded_as_a_stream_is() {
     let corpus = speech.corpus();
     let mut said = 0;
     for (chunk, heard) in [4, 8, 16].into_iter().zip(heard) {
-        for (entry, heard) in corpus.entries().iter().zip(heard) {
+        for (entry, heard) in corpus.entries().unwrap().iter().zip(heard) {
             let samples = audio::read(entry).unwrap();
             let expected = streamed(&model, &samples, chunk, 8);
             assert_eq!(
@@ -298,7 +298,7 @@ fn the_whole_utterance_is_heard_with_its_tail() {
     let (_, heard) = speech
         .decode(&model, &settings(&[Chunk::Full]), None)
         .unwrap();
-    let mut samples = audio::read(&speech.corpus().entries()[0]).unwrap();
+    let mut samples = audio::read(&speech.corpus().entry(0).unwrap()).unwrap();
     // 9111 samples and 6400 of silence, to the end of an output frame.
     samples.resize(9111 + 6400 + 2 * 640, 0.0);
     let frames = sori::features::log_mel(&samples)[..100 * 80].to_vec();
@@ -345,10 +345,10 @@ fn whoever_listens_may_stop() {
     let (_store, model) = student();
     let pieces = pieces();
     let recogniser = Recogniser::new(&model, &pieces, Device::Cpu).unwrap();
-    let corpus = speech.corpus();
+    let entries = speech.corpus().entries().unwrap();
     let set = Set {
         name: "speech",
-        entries: corpus.entries(),
+        entries: &entries,
     };
     let mut heard = 0;
     let stopped = evaluate(

@@ -87,7 +87,7 @@ pub(super) struct TestSet {
 impl TestSet {
     /// Whether it has no utterance at all.
     pub(super) fn is_empty(&self) -> bool {
-        self.corpus.entries().is_empty()
+        self.corpus.is_empty()
     }
 
     /// Lines of the manifest that say nothing.
@@ -104,7 +104,7 @@ impl TestSet {
         teacher: Option<&Teacher>,
         each: &mut dyn FnMut(Scored<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<Row>, EvaluateError> {
-        let entries = self.corpus.entries();
+        let entries = self.corpus.entries()?;
         let set = Set {
             name: &self.name,
             entries: &entries[..entries.len().min(self.limit.unwrap_or(usize::MAX))],

@@ -12,11 +12,16 @@ pub(super) static STOP: AtomicBool = AtomicBool::new(false);
 
 /// From now on an interrupt sets [`STOP`], and a second one ends the program.
 pub(super) fn listen() -> anyhow::Result<()> {
-    ctrlc::set_handler(|| {
+    listen_and_say("finishing this step and saving")
+}
+
+/// As [`listen`], with other words about what happens then.
+pub(super) fn listen_and_say(what: &'static str) -> anyhow::Result<()> {
+    ctrlc::set_handler(move || {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(STATUS.into());
         }
-        eprintln!("sori-train: finishing this step and saving; once more to end at once");
+        eprintln!("sori-train: {what}; once more to end at once");
     })
     .context("cannot listen for interrupts")
 }

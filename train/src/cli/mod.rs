@@ -8,6 +8,7 @@ mod interrupt;
 mod job;
 pub(crate) mod plot;
 pub(crate) mod prepare;
+pub(crate) mod shard;
 pub(crate) mod table;
 pub(crate) mod tokenizer;
 pub(crate) mod train;

@@ -44,7 +44,8 @@ pub(crate) fn run(arguments: TrainTokenizer) -> anyhow::Result<()> {
         Kind::Unigram => TokenizerKind::Unigram,
         Kind::Bpe => TokenizerKind::Bpe,
     };
-    let texts = || corpus.entries().iter().map(|entry| entry.text.as_str());
+    let entries = corpus.entries()?;
+    let texts = || entries.iter().map(|entry| entry.text.as_str());
     let tokenizer = Tokenizer::train(texts(), kind, arguments.pieces)?;
     tokenizer.save(&arguments.out)?;
 
@@ -57,7 +58,7 @@ pub(crate) fn run(arguments: TrainTokenizer) -> anyhow::Result<()> {
         io::stdout(),
         "{} pieces from {} utterances; {:.2} a word; {} lines skipped",
         tokenizer.pieces().len(),
-        corpus.entries().len(),
+        corpus.len(),
         tokens as f64 / words.max(1) as f64,
         corpus.bad_lines()
     )?;

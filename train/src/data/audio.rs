@@ -1,5 +1,8 @@
 //! A manifest line's audio, as the models hear it: mono, 16 kHz, [-1, 1].
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use sori::audio::{AudioError, AudioFile, Resampler, SAMPLE_RATE};
 
 use super::error::{AudioFault, DataError};
@@ -28,16 +31,69 @@ pub fn read(entry: &Entry) -> Result<Vec<f32>, DataError> {
 /// # Errors
 /// As [`read`].
 pub fn read_part(entry: &Entry, start: f64, seconds: f64) -> Result<Vec<f32>, DataError> {
-    decode(entry, entry.offset + start, seconds).map_err(|reason| DataError::Audio {
+    let read = || {
+        let path = entry.path();
+        let file = AudioFile::open(&path)?;
+        decode(file, path, entry.offset + start, seconds)
+    };
+    read().map_err(|reason| fault(entry, reason))
+}
+
+/// Reads an utterance from the bytes of its file, which is called `name` in errors.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_bytes(
+    entry: &Entry,
+    bytes: Arc<[u8]>,
+    name: PathBuf,
+) -> Result<Vec<f32>, DataError> {
+    let read = || {
+        let file = AudioFile::from_bytes(bytes, &name.to_string_lossy())?;
+        decode(file, name, entry.offset, entry.duration)
+    };
+    read().map_err(|reason| fault(entry, reason))
+}
+
+/// Samples of a part of a file at the file's own rate, and this.
+pub(super) fn cut(entry: &Entry) -> Result<(Vec<f32>, u32), DataError> {
+    let read = || {
+        let path = entry.path();
+        let mut file = AudioFile::open(&path)?;
+        let sound = part(&mut file, path, entry.offset, entry.duration)?;
+        Ok((sound, file.sample_rate()))
+    };
+    read().map_err(|reason| fault(entry, reason))
+}
+
+/// That something is wrong with the audio of a line.
+pub(super) fn fault(entry: &Entry, reason: AudioFault) -> DataError {
+    DataError::Audio {
         path: entry.manifest.to_path_buf(),
         line: entry.line,
         reason,
-    })
+    }
 }
 
-fn decode(entry: &Entry, start: f64, seconds: f64) -> Result<Vec<f32>, AudioFault> {
-    let path = entry.path();
-    let mut file = AudioFile::open(&path)?;
+fn decode(
+    mut file: AudioFile,
+    path: PathBuf,
+    start: f64,
+    seconds: f64,
+) -> Result<Vec<f32>, AudioFault> {
+    let sound = part(&mut file, path, start, seconds)?;
+    let mut samples = resample(sound, file.sample_rate())?;
+    samples.truncate(samples_in(seconds));
+    Ok(samples)
+}
+
+/// `seconds` of a file from `start` seconds on, at its own rate.
+fn part(
+    file: &mut AudioFile,
+    path: PathBuf,
+    start: f64,
+    seconds: f64,
+) -> Result<Vec<f32>, AudioFault> {
     let rate = f64::from(file.sample_rate());
     let from = (start * rate).round() as usize;
     let wanted = (seconds * rate).round() as usize;
@@ -69,9 +125,7 @@ fn decode(entry: &Entry, start: f64, seconds: f64) -> Result<Vec<f32>, AudioFaul
         });
     }
     sound.truncate(wanted);
-    let mut samples = resample(sound, file.sample_rate())?;
-    samples.truncate(samples_in(seconds));
-    Ok(samples)
+    Ok(sound)
 }
 
 /// Hears `sound` as if it had been recorded at `rate` Hz.

@@ -24,7 +24,7 @@ pub(super) enum Purpose {
 }
 
 /// One hearing of an utterance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Hearing {
     /// The run's seed.
     pub seed: u64,

@@ -41,6 +41,42 @@ pub enum DataError {
         /// What is wrong with its audio.
         reason: AudioFault,
     },
+    /// A manifest was changed while it was in use. Leave manifests as they are until training has ended,
+    /// then start again.
+    #[error(
+        "{path}:{line}: the line is not what it was; leave manifests as they are while they are in use"
+    )]
+    Changed {
+        /// The manifest.
+        path: PathBuf,
+        /// The line's number, from 1.
+        line: usize,
+    },
+    /// The archives of a source cannot be found. Correct the pattern, or bring the archives.
+    #[error("tars = {pattern:?}: {reason}")]
+    Tars {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it, or with what it means.
+        reason: String,
+    },
+    /// The members of archives are so large that they would take more memory than speech should. Lower
+    /// `buffer_hours`, or write the archives anew from audio that is compressed and cut to its utterances.
+    #[error(
+        "{path}: no room in memory for member {member:?}: the audio has more than 200 kB for each second          of speech; lower buffer_hours, or shard compressed audio"
+    )]
+    FullBuffer {
+        /// The archive.
+        path: PathBuf,
+        /// The first member that there was no room for.
+        member: String,
+    },
+    /// There is a sharded data set already. Write to another folder, or ask for it to be replaced.
+    #[error("{path} is there already; choose another folder, or replace it with --force")]
+    Exists {
+        /// The first of its files.
+        path: PathBuf,
+    },
     /// A setting is out of bounds. The message gives the bounds.
     #[error("{field} must be {expected}, found {found}")]
     Config {
@@ -141,6 +177,17 @@ pub enum LineFault {
     /// Speech without a transcript.
     #[error("\"text\" is missing; expected the transcript")]
     NoText,
+    /// A line of a source with archives that does not say which of them it is about.
+    #[error("\"shard_id\" is missing; expected the number of the archive")]
+    NoShard,
+    /// A line about an archive that the source does not have.
+    #[error("\"shard_id\" is {shard}, which none of the {archives} archives has in its name")]
+    UnknownShard {
+        /// The number.
+        shard: u32,
+        /// How many archives there are.
+        archives: usize,
+    },
     /// A transcript that cannot be spelled.
     #[error("\"text\": {0}")]
     Text(#[from] UnknownCharacter),
@@ -160,6 +207,36 @@ pub enum AudioFault {
         path: PathBuf,
         /// How many packets.
         packets: u64,
+    },
+    /// Its archive cannot be read as far as to it. Copy the archive again.
+    #[error("{path}: broken after member {after:?}: {reason}")]
+    Tar {
+        /// The archive.
+        path: PathBuf,
+        /// The last member that was seen; empty if there was none.
+        after: String,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// Its archive does not have it. The archive belongs to another manifest, or is incomplete.
+    #[error("{path} holds no member {member:?}")]
+    NoMember {
+        /// The archive.
+        path: PathBuf,
+        /// The name in the manifest.
+        member: String,
+    },
+    /// It is larger than a member of an archive may be. Cut it to its utterances.
+    #[error("{path}: member {member:?} has {found} bytes, expected at most {limit}")]
+    LargeMember {
+        /// The archive.
+        path: PathBuf,
+        /// The member.
+        member: String,
+        /// Its size in bytes.
+        found: u64,
+        /// The most bytes.
+        limit: u64,
     },
     /// It ends before the line says. Copy it again or correct the line.
     #[error("{path}: expected sound up to {expected:.2} s, it ends at {found:.2} s")]

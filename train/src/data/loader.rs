@@ -1,5 +1,7 @@
 //! Batches made in the background while the trainer works.
 
+use std::collections::VecDeque;
+use std::iter;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +21,7 @@ use super::error::{DataError, Strictness, require};
 use super::manifest::{self, Contents, Entry};
 use super::sampler::{BatchPlan, Batching, LeftOut, Position, Sampler, Shard, fits};
 use super::spec_augment::SpecAugment;
+use super::tarred::{Buffer, Reader};
 use super::tokenizer::Tokenizer;
 
 /// Broken audio that is told of, one by one.
@@ -50,6 +53,9 @@ pub struct LoaderConfig {
     /// Batches keep the speech without quiet, room and noise ([`Batch::clean`]). Default: no.
     #[serde(skip)]
     pub keep_clean: bool,
+    /// Batches at an epoch's end that are too few for all processes are not dropped. Default: no.
+    #[serde(skip)]
+    pub keep_rest: bool,
 }
 
 impl Default for LoaderConfig {
@@ -66,6 +72,7 @@ impl Default for LoaderConfig {
             spec_augment: SpecAugment::default(),
             subword_alpha: None,
             keep_clean: false,
+            keep_rest: false,
         }
     }
 }
@@ -137,7 +144,6 @@ impl Waiting {
 ///
 /// As an iterator it gives an error where the data cannot be used, and then ends. Dropping it stops
 /// the threads.
-#[derive(Debug)]
 pub struct Loader {
     /// By worker; batch `i` comes from worker `i % workers`.
     batches: Vec<Receiver<Made>>,
@@ -146,8 +152,19 @@ pub struct Loader {
     position: Position,
     left_out: LeftOut,
     counters: Arc<Counters>,
+    /// What was read of archives, if there are any.
+    buffer: Option<Arc<Buffer>>,
     first_asked: Option<Instant>,
     waited: Duration,
+}
+
+impl std::fmt::Debug for Loader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loader")
+            .field("position", &self.position)
+            .field("left_out", &self.left_out)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A batch, or only the place after it if none of its utterances could be read.
@@ -190,11 +207,21 @@ impl Loader {
             shard,
             position,
         )?;
+        if config.keep_rest {
+            sampler.keep_rest();
+        }
         let noises = read_noises(&config.augmentation.noise.manifests, strictness)?;
         let left_out = sampler.left_out();
         let counters = Arc::new(Counters::default());
 
         let mut threads = Vec::new();
+        let buffer = corpus.is_tarred().then(|| Arc::new(Buffer::default()));
+        let windows = buffer.clone().map(|buffer| {
+            let (sender, receiver) = sync_channel(1);
+            let reader = Reader::new(corpus.clone(), buffer);
+            threads.push(thread::spawn(move || reader.run(&receiver)));
+            sender
+        });
         let mut batches = Vec::new();
         let mut plans = Vec::new();
         let augmentation = Arc::new(config.augmentation.clone());
@@ -203,12 +230,12 @@ impl Loader {
             let (batch_sender, batch_receiver) = sync_channel(config.ahead);
             plans.push(plan_sender);
             batches.push(batch_receiver);
-            let entries = corpus.entries();
             let worker = Worker {
-                entries: entries.clone(),
+                corpus: corpus.clone(),
+                buffer: buffer.clone(),
                 tokenizer,
                 augmentation: augmentation.clone(),
-                augmenter: Augmenter::new(augmentation.clone(), noises.clone(), entries.clone()),
+                augmenter: Augmenter::new(augmentation.clone(), noises.clone(), corpus.clone()),
                 spec_augment: config.spec_augment.clone(),
                 subword_alpha: config.subword_alpha,
                 keep_clean: config.keep_clean,
@@ -220,7 +247,13 @@ impl Loader {
             }));
         }
         let epochs = config.epochs;
-        threads.push(thread::spawn(move || plan(&mut sampler, epochs, &plans)));
+        threads.push(thread::spawn(move || match windows {
+            None => hand_out(iter::from_fn(|| next_plan(&mut sampler, epochs)), &plans),
+            Some(windows) => {
+                let plans_ahead = Ahead::new(|| next_plan(&mut sampler, epochs), windows);
+                hand_out(plans_ahead, &plans);
+            }
+        }));
         Ok(Self {
             batches,
             turn: 0,
@@ -228,6 +261,7 @@ impl Loader {
             position,
             left_out,
             counters,
+            buffer,
             first_asked: None,
             waited: Duration::ZERO,
         })
@@ -311,8 +345,11 @@ impl Loader {
 
     /// Ends the threads. A panic in one of them goes on here.
     fn stop(&mut self) {
-        // Without receivers nobody has anything to send.
+        // Without receivers nobody has anything to send, and nobody waits for archives.
         self.batches.clear();
+        if let Some(buffer) = &self.buffer {
+            buffer.stop();
+        }
         for thread in self.threads.drain(..) {
             if let Err(panic) = thread.join()
                 && !thread::panicking()
@@ -337,29 +374,94 @@ fn read_noises(manifests: &[PathBuf], strictness: Strictness) -> Result<Arc<[Ent
     Ok(noises.into())
 }
 
-type PlanSender = SyncSender<Result<BatchPlan, DataError>>;
-type PlanReceiver = Receiver<Result<BatchPlan, DataError>>;
+type Plan = Result<BatchPlan, DataError>;
 
-/// Hands the plans out in turn, until the last epoch has ended or nobody takes them any more.
-fn plan(sampler: &mut Sampler, epochs: Option<u64>, workers: &[PlanSender]) {
-    for worker in workers.iter().cycle() {
-        let plan = sampler.next_batch();
+/// The next plan, until the last epoch has ended.
+fn next_plan(sampler: &mut Sampler, epochs: Option<u64>) -> Option<Plan> {
+    let plan = sampler.next_batch();
+    // The position after a batch is still in the batch's epoch.
+    match (&plan, epochs) {
+        (Ok(plan), Some(epochs)) if plan.next.epoch >= epochs => None,
+        _ => Some(plan),
+    }
+}
+
+/// Hands plans out in turn, until there are no more, or nobody takes them.
+fn hand_out(plans: impl Iterator<Item = Plan>, workers: &[SyncSender<Plan>]) {
+    for (plan, worker) in plans.zip(workers.iter().cycle()) {
         let failed = plan.is_err();
-        // The position after a batch is still in the batch's epoch.
-        if let (Ok(plan), Some(epochs)) = (&plan, epochs)
-            && plan.next.epoch >= epochs
-        {
-            return;
-        }
         if worker.send(plan).is_err() || failed {
             return;
         }
     }
 }
 
+/// Plans, of which the reader of archives is told one window before.
+struct Ahead<F> {
+    plans: F,
+    reader: SyncSender<Vec<Hearing>>,
+    /// Those of this window, and those of the next.
+    now: VecDeque<Plan>,
+    next: VecDeque<Plan>,
+    /// The first plan after these.
+    first: Option<Plan>,
+}
+
+impl<F: FnMut() -> Option<Plan>> Ahead<F> {
+    fn new(mut plans: F, reader: SyncSender<Vec<Hearing>>) -> Self {
+        let first = plans();
+        let mut ahead = Self {
+            plans,
+            reader,
+            now: VecDeque::new(),
+            next: VecDeque::new(),
+            first,
+        };
+        ahead.gather();
+        ahead
+    }
+
+    /// Takes the plans of another window.
+    fn gather(&mut self) {
+        let window =
+            |plan: &Plan| Some((plan.as_ref().ok()?.next.epoch, plan.as_ref().ok()?.window));
+        let Some(first) = self.first.take() else {
+            return;
+        };
+        let number = window(&first);
+        self.next.push_back(first);
+        while number.is_some() {
+            match (self.plans)() {
+                Some(plan) if window(&plan) == number => self.next.push_back(plan),
+                other => {
+                    self.first = other;
+                    break;
+                }
+            }
+        }
+        let plans = self.next.iter().flatten();
+        let hearings = plans.flat_map(|plan| plan.hearings.iter().copied());
+        // If it has ended, so have those who wait for what it reads.
+        let _ = self.reader.send(hearings.collect());
+    }
+}
+
+impl<F: FnMut() -> Option<Plan>> Iterator for Ahead<F> {
+    type Item = Plan;
+
+    fn next(&mut self) -> Option<Plan> {
+        if self.now.is_empty() {
+            self.now = std::mem::take(&mut self.next);
+            self.gather();
+        }
+        self.now.pop_front()
+    }
+}
+
 /// A thread that makes batches.
 struct Worker {
-    entries: Arc<[Entry]>,
+    corpus: Corpus,
+    buffer: Option<Arc<Buffer>>,
     tokenizer: Arc<Tokenizer>,
     augmentation: Arc<Augmentation>,
     augmenter: Augmenter,
@@ -371,9 +473,11 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, plans: &PlanReceiver, batches: &SyncSender<Made>) {
+    fn run(mut self, plans: &Receiver<Plan>, batches: &SyncSender<Made>) {
         for plan in plans {
-            let made = plan.and_then(|plan| self.batch(&plan));
+            let Some(made) = plan.and_then(|plan| self.batch(&plan)).transpose() else {
+                return;
+            };
             let failed = made.is_err();
             if batches.send(made).is_err() || failed {
                 return;
@@ -381,23 +485,43 @@ impl Worker {
         }
     }
 
-    fn batch(&mut self, plan: &BatchPlan) -> Result<(Position, Option<Batch>), DataError> {
+    /// `None` if the loader has stopped.
+    fn batch(&mut self, plan: &BatchPlan) -> Result<Option<(Position, Option<Batch>)>, DataError> {
         let mut examples = Vec::with_capacity(plan.hearings.len());
         for &hearing in &plan.hearings {
             match self.example(hearing) {
-                Ok(example) => examples.push(example),
+                Ok(Some(example)) => examples.push(example),
+                Ok(None) => return Ok(None),
                 Err(error) => pass_over(self.strictness, &self.counters.utterances, error)?,
             }
         }
         let batch =
             (!examples.is_empty()).then(|| Batch::collate(examples, plan.samples, plan.next));
-        Ok((plan.next, batch))
+        Ok(Some((plan.next, batch)))
     }
 
-    fn example(&mut self, hearing: Hearing) -> Result<Example, DataError> {
-        let entry = &self.entries[hearing.utterance as usize];
+    /// An utterance's samples.
+    fn sound(&self, entry: &Entry, hearing: Hearing) -> Result<Option<Vec<f32>>, DataError> {
+        let Some((name, buffer)) = self
+            .corpus
+            .member(hearing.utterance as usize, entry)
+            .zip(self.buffer.as_ref())
+        else {
+            return audio::read(entry).map(Some);
+        };
+        let bytes = buffer.take(hearing).transpose()?;
+        let sound = bytes.map(|bytes| audio::read_bytes(entry, bytes, name));
+        sound.transpose()
+    }
+
+    /// `None` if the loader has stopped.
+    fn example(&mut self, hearing: Hearing) -> Result<Option<Example>, DataError> {
+        let entry = self.corpus.entry(hearing.utterance as usize)?;
+        let Some(sound) = self.sound(&entry, hearing)? else {
+            return Ok(None);
+        };
         let (strictness, noises) = (self.strictness, &self.counters.noises);
-        let played = self.augmenter.play(audio::read(entry)?, hearing);
+        let played = self.augmenter.play(sound, hearing);
         let clean = self.keep_clean.then(|| Clean {
             samples: played.clone(),
             leading: self.augmentation.stretch(hearing).leading(),
@@ -411,7 +535,7 @@ impl Worker {
             self.spec_augment.apply(&mut masked, LogMel::BINS, hearing);
             masked
         });
-        Ok(Example {
+        Ok(Some(Example {
             hearing,
             tokens: self.tokens(&entry.text, samples.len(), hearing)?,
             samples,
@@ -419,9 +543,9 @@ impl Worker {
             features,
             masked,
             id: entry.id(),
-            text: entry.text.clone(),
-            speaker: entry.speaker.clone(),
-        })
+            text: entry.text,
+            speaker: entry.speaker,
+        }))
     }
 
     fn tokens(&self, text: &str, samples: usize, hearing: Hearing) -> Result<Vec<i64>, DataError> {

@@ -13,11 +13,13 @@
 //! | `text` | the transcript, spelled by the rules of [`text`]; may be empty where nobody speaks; noise needs none |
 //! | `speaker` | optional, a string or a number |
 //! | `offset` | optional, seconds of the audio before the utterance |
+//! | `shard_id` | the tar archive that holds the audio, where a [`Source`](super::Source) has archives; then `audio_filepath` is the member's name |
 //!
 //! Other keys are ignored.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,6 +54,8 @@ pub struct Entry {
     pub text: String,
     /// Who says it.
     pub speaker: Option<String>,
+    /// The number of the tar archive that holds the audio, where the line has one.
+    pub shard: Option<u32>,
 }
 
 impl Entry {
@@ -94,6 +98,9 @@ struct Line {
     speaker: Option<Speaker>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     offset: Option<f64>,
+    /// Of any type, as it means nothing where there are no archives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shard_id: Option<serde_json::Value>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -113,6 +120,9 @@ pub struct Reader<R> {
     input: Option<R>,
     line: usize,
     buffer: Vec<u8>,
+    /// Bytes before the line, and in it.
+    start: u64,
+    length: u64,
 }
 
 impl Reader<BufReader<File>> {
@@ -138,43 +148,59 @@ impl<R: BufRead> Reader<R> {
             input: Some(input),
             line: 0,
             buffer: Vec::new(),
+            start: 0,
+            length: 0,
         }
     }
 
-    fn entry(&self) -> Result<Entry, LineFault> {
-        let line: Line = serde_json::from_slice(&self.buffer).map_err(LineFault::Json)?;
-        let offset = line.offset.unwrap_or(0.0);
-        if !(line.duration > 0.0 && line.duration <= MOST_SECONDS) {
-            return Err(LineFault::Seconds {
-                key: "duration",
-                expected: "above 0 and at most 1000000",
-                found: line.duration,
-            });
-        }
-        if !(0.0..=MOST_SECONDS).contains(&offset) {
-            return Err(LineFault::Seconds {
-                key: "offset",
-                expected: "from 0 to 1000000",
-                found: offset,
-            });
-        }
-        let text = match self.contents {
-            Contents::Speech => text::normalise(&line.text.ok_or(LineFault::NoText)?)?,
-            Contents::Noise => String::new(),
-        };
-        Ok(Entry {
-            manifest: self.path.clone(),
-            line: self.line,
-            audio: line.audio_filepath,
-            offset,
-            duration: line.duration,
-            text,
-            speaker: line.speaker.map(|speaker| match speaker {
-                Speaker::Name(name) => name,
-                Speaker::Number(number) => number.to_string(),
-            }),
-        })
+    /// Where the line that was read last lies in the manifest, in bytes.
+    pub(super) fn place(&self) -> Range<u64> {
+        self.start..self.start + self.length
     }
+}
+
+/// Reads a line; `path` is the manifest's and `number` the line's in it, from 1.
+pub(super) fn parse(
+    path: &Arc<Path>,
+    number: usize,
+    line: &[u8],
+    contents: Contents,
+) -> Result<Entry, LineFault> {
+    let line: Line = serde_json::from_slice(line).map_err(LineFault::Json)?;
+    let offset = line.offset.unwrap_or(0.0);
+    if !(line.duration > 0.0 && line.duration <= MOST_SECONDS) {
+        return Err(LineFault::Seconds {
+            key: "duration",
+            expected: "above 0 and at most 1000000",
+            found: line.duration,
+        });
+    }
+    if !(0.0..=MOST_SECONDS).contains(&offset) {
+        return Err(LineFault::Seconds {
+            key: "offset",
+            expected: "from 0 to 1000000",
+            found: offset,
+        });
+    }
+    let text = match contents {
+        Contents::Speech => text::normalise(&line.text.ok_or(LineFault::NoText)?)?,
+        Contents::Noise => String::new(),
+    };
+    Ok(Entry {
+        manifest: path.clone(),
+        line: number,
+        audio: line.audio_filepath,
+        offset,
+        duration: line.duration,
+        text,
+        speaker: line.speaker.map(|speaker| match speaker {
+            Speaker::Name(name) => name,
+            Speaker::Number(number) => number.to_string(),
+        }),
+        shard: line
+            .shard_id
+            .and_then(|shard| u32::try_from(shard.as_u64()?).ok()),
+    })
 }
 
 impl<R: BufRead> Iterator for Reader<R> {
@@ -182,7 +208,8 @@ impl<R: BufRead> Iterator for Reader<R> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            match read_line(self.input.as_mut()?, &mut self.buffer) {
+            self.start += self.length;
+            match read_line(self.input.as_mut()?, &mut self.buffer, &mut self.length) {
                 Ok(None) => {
                     self.input = None;
                     return None;
@@ -193,7 +220,7 @@ impl<R: BufRead> Iterator for Reader<R> {
                         continue;
                     }
                     let entry = if whole {
-                        self.entry()
+                        parse(&self.path, self.line, &self.buffer, self.contents)
                     } else {
                         Err(LineFault::TooLong { limit: LINE_LIMIT })
                     };
@@ -216,9 +243,14 @@ impl<R: BufRead> Iterator for Reader<R> {
 }
 
 /// Reads the next line into `buffer`: `None` at the end, `Some(false)` if the line is longer than
-/// [`LINE_LIMIT`], of which the rest is passed over.
-fn read_line(input: &mut impl BufRead, buffer: &mut Vec<u8>) -> io::Result<Option<bool>> {
+/// [`LINE_LIMIT`], of which the rest is passed over. `length` is then that of the line, with its end.
+fn read_line(
+    input: &mut impl BufRead,
+    buffer: &mut Vec<u8>,
+    length: &mut u64,
+) -> io::Result<Option<bool>> {
     buffer.clear();
+    *length = 0;
     let mut any = false;
     let mut whole = true;
     loop {
@@ -239,6 +271,7 @@ fn read_line(input: &mut impl BufRead, buffer: &mut Vec<u8>) -> io::Result<Optio
         }
         let used = piece.len() + usize::from(end.is_some());
         input.consume(used);
+        *length += used as u64;
         if end.is_some() {
             return Ok(Some(whole));
         }
@@ -256,10 +289,34 @@ pub fn read(
     strictness: Strictness,
 ) -> Result<(Vec<Entry>, usize), DataError> {
     let mut entries = Vec::new();
+    let skipped = visit(path, contents, strictness, |entry, _| {
+        entries.push(entry);
+        Ok(())
+    })?;
+    Ok((entries, skipped))
+}
+
+/// Shows all lines of a manifest and where they lie in it, in bytes. Bad lines, to `each` too, are an
+/// error, or are told of, skipped and counted.
+pub(super) fn visit(
+    path: &Path,
+    contents: Contents,
+    strictness: Strictness,
+    mut each: impl FnMut(Entry, Range<u64>) -> Result<(), LineFault>,
+) -> Result<usize, DataError> {
     let mut skipped = 0;
-    for entry in Reader::open(path, contents)? {
-        match entry {
-            Ok(entry) => entries.push(entry),
+    let mut reader = Reader::open(path, contents)?;
+    while let Some(entry) = reader.next() {
+        let visited = entry.and_then(|entry| {
+            let line = entry.line;
+            each(entry, reader.place()).map_err(|reason| DataError::Line {
+                path: path.into(),
+                line,
+                reason,
+            })
+        });
+        match visited {
+            Ok(()) => {}
             Err(error @ DataError::Line { .. }) if strictness == Strictness::Lenient => {
                 skipped += 1;
                 if skipped <= MOST_WARNINGS {
@@ -272,7 +329,7 @@ pub fn read(
     if skipped > MOST_WARNINGS {
         log::warn!("{}: {skipped} bad lines skipped in all", path.display());
     }
-    Ok((entries, skipped))
+    Ok(skipped)
 }
 
 /// Writes one line of a manifest. `audio` is relative to the manifest's folder, or absolute.
@@ -292,6 +349,7 @@ pub fn write_line(
         text: Some(text.to_owned()),
         speaker: speaker.map(|name| Speaker::Name(name.to_owned())),
         offset: None,
+        shard_id: None,
     };
     serde_json::to_writer(&mut *out, &line)?;
     out.write_all(b"\n")

@@ -40,6 +40,7 @@ mod loader;
 pub mod manifest;
 mod sampler;
 mod spec_augment;
+pub mod tarred;
 pub mod text;
 mod tokenizer;
 

@@ -1,7 +1,9 @@
 //! Which utterances make a batch, and which batch follows which.
 
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 
+use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -183,6 +185,9 @@ pub struct BatchPlan {
     pub hearings: Vec<Hearing>,
     /// Samples of every utterance after padding.
     pub samples: usize,
+    /// The part of the epoch that the batch is of, from 0: utterances from archives are mixed within
+    /// one.
+    pub window: usize,
     /// The place after this batch.
     pub next: Position,
 }
@@ -194,6 +199,13 @@ pub struct BatchPlan {
 /// the order of batches, changes with every epoch. Several processes take them in turns, each its own
 /// and as many as the others; the up to `world - 1` batches that are over are dropped, other ones in
 /// every epoch. So a position is good for any number of processes.
+///
+/// Utterances in archives ([`Source::tars`](super::Source::tars)) follow each other as they do there, archive
+/// after archive in another order in every epoch. Then the epoch is cut into windows of some hours, each
+/// with its share of every source, and only within these utterances are mixed. All this follows from the
+/// manifests, and is the same for any number of processes: each reads every archive, and keeps what its own
+/// batches want. Dealing whole archives to processes would save them reading what others want, but the order
+/// would be another with each number of processes.
 #[derive(Debug)]
 pub struct Sampler {
     seed: u64,
@@ -202,18 +214,44 @@ pub struct Sampler {
     augmentation: Augmentation,
     parts: Vec<PartPlan>,
     /// By utterance of the corpus: its samples, 0 if it is left out.
-    samples: Vec<usize>,
+    samples: Vec<u32>,
     left_out: LeftOut,
     fingerprint: u64,
     position: Position,
-    /// The batches of the position's epoch, once they are planned.
-    planned: Option<Vec<Vec<Hearing>>>,
+    /// The position's epoch, once it is planned.
+    planned: Option<Planned>,
+    /// Batches that are too few for all processes are given to some of them.
+    keeps_rest: bool,
+}
+
+/// What is heard in an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Heard {
+    /// Samples of it.
+    length: u32,
+    utterance: u32,
+    repeat: u32,
+}
+
+/// An epoch.
+#[derive(Debug)]
+struct Planned {
+    heard: Vec<Heard>,
+    /// Batches in their order, as ranges of `heard`.
+    batches: Vec<Range<u32>>,
+    /// By window: the batches in it and in those before.
+    windows: Vec<usize>,
 }
 
 /// The usable utterances of one source.
 #[derive(Debug)]
 struct PartPlan {
+    /// In the order of archives, if the source has any.
     utterances: Vec<u32>,
+    /// Ranges of `utterances` that are in one archive each; `None` without archives.
+    archives: Option<Vec<Range<usize>>>,
+    /// Samples that are mixed with each other, if the source has archives.
+    buffer: f64,
     /// Utterances in an epoch; `None` for each once.
     drawn: Option<usize>,
 }
@@ -248,27 +286,26 @@ impl Sampler {
             ..LeftOut::default()
         };
         // By utterance: whether it is said slowly enough; nothing where it cannot be spelled.
-        let slow_enough: Vec<Option<bool>> = corpus
-            .entries()
-            .par_iter()
-            .map(|entry| {
-                let shortest = augmentation.bounds(samples_in(entry.duration))[0];
-                let tokens = tokenizer.encode(&entry.text).ok()?;
-                Some(fits(&tokens, shortest))
-            })
-            .collect();
-        let mut samples = vec![0; corpus.entries().len()];
-        let utterances = corpus.entries().iter().zip(slow_enough);
-        for ((entry, slow_enough), samples) in utterances.zip(&mut samples) {
+        let slow_enough = (0..corpus.len()).into_par_iter().map(|index| {
+            let entry = corpus.entry(index)?;
+            let shortest = augmentation.bounds(samples_in(entry.duration))[0];
+            let tokens = tokenizer.encode(&entry.text).ok();
+            Ok(tokens.map(|tokens| fits(&tokens, shortest)))
+        });
+        let slow_enough = slow_enough.collect::<Result<Vec<Option<bool>>, DataError>>()?;
+        let mut samples = vec![0; corpus.len()];
+        for (index, (slow_enough, samples)) in slow_enough.into_iter().zip(&mut samples).enumerate()
+        {
+            let duration = corpus.duration(index);
             match slow_enough {
-                _ if entry.duration < batching.shortest => left_out.too_short += 1,
-                _ if entry.duration > batching.longest => left_out.too_long += 1,
+                _ if duration < batching.shortest => left_out.too_short += 1,
+                _ if duration > batching.longest => left_out.too_long += 1,
                 None => left_out.unspellable += 1,
                 Some(false) => left_out.too_dense += 1,
-                Some(true) => *samples = samples_in(entry.duration),
+                Some(true) => *samples = samples_in(duration) as u32,
             }
         }
-        let parts = part_plans(corpus.parts(), &samples);
+        let parts = part_plans(corpus, &samples);
         if parts.iter().all(|part| part.utterances.is_empty()) {
             return Err(DataError::Nothing {
                 what: "the training data".into(),
@@ -286,8 +323,9 @@ impl Sampler {
             fingerprint: 0,
             position,
             planned: None,
+            keeps_rest: false,
         };
-        sampler.fingerprint = sampler.fingerprint(corpus);
+        sampler.fingerprint = sampler.fingerprint(corpus)?;
         match position.fingerprint {
             Some(expected) if expected != sampler.fingerprint => Err(DataError::OtherData {
                 expected,
@@ -301,6 +339,12 @@ impl Sampler {
     #[must_use]
     pub fn left_out(&self) -> LeftOut {
         self.left_out
+    }
+
+    /// From now on batches at an epoch's end that are too few for all processes are not dropped: some
+    /// processes have one more than others.
+    pub(super) fn keep_rest(&mut self) {
+        self.keeps_rest = true;
     }
 
     /// The next batch; never one without utterances.
@@ -318,123 +362,144 @@ impl Sampler {
             let Shard { rank, world } = self.shard;
             // Each process takes one of the next batches; where they are too few for all, a new epoch
             // begins.
-            let step = planned.get(batch as usize..batch as usize + world);
-            let Some(step) = step else {
+            let left = planned.batches.len().saturating_sub(batch as usize);
+            let whole = left >= world || self.keeps_rest && left > rank;
+            if !whole {
                 self.position = Position::start_of(epoch + 1);
                 self.planned = None;
                 continue;
+            }
+            let index = batch as usize + rank;
+            let Range { start, end } = planned.batches[index].clone();
+            let heard = &planned.heard[start as usize..end as usize];
+            let hearing = |heard: &Heard| Hearing {
+                seed: self.seed,
+                epoch,
+                utterance: heard.utterance,
+                repeat: heard.repeat,
             };
-            let hearings = step[rank].clone();
-            let longest = hearings.iter().map(|&hearing| self.length(hearing)).max();
+            let longest = heard.iter().map(|heard| heard.length).max();
             self.position = Position {
                 epoch,
                 batch: batch + world as u64,
                 fingerprint: Some(self.fingerprint),
             };
             return Ok(BatchPlan {
-                hearings,
-                samples: self.batching.padded(longest.unwrap_or(0)),
+                hearings: heard.iter().map(hearing).collect(),
+                samples: self.batching.padded(longest.unwrap_or(0) as usize),
+                window: planned.windows.partition_point(|&end| end <= index),
                 next: self.position,
             });
         }
     }
 
-    /// Samples that an utterance has in one hearing.
-    fn length(&self, hearing: Hearing) -> usize {
-        let samples = self.samples[hearing.utterance as usize];
-        self.augmentation.stretch(hearing).samples(samples)
-    }
-
     /// All batches of one epoch, in their order, which no number of processes changes.
-    fn plan_epoch(&self, epoch: u64) -> Result<Vec<Vec<Hearing>>, DataError> {
+    fn plan_epoch(&self, epoch: u64) -> Result<Planned, DataError> {
         let mut rng = shuffling(self.seed, epoch, 0);
-        let mut hearings = self.hearings(epoch);
-        hearings
-            .sort_unstable_by_key(|&(length, hearing)| (length, hearing.utterance, hearing.repeat));
-        let bucket = hearings.len().div_ceil(self.batching.buckets).max(1);
-        for bucket in hearings.chunks_mut(bucket) {
-            bucket.shuffle(&mut rng);
+        let (mut heard, ends) = self.heard(epoch);
+        let mut batches = Vec::new();
+        let mut windows = Vec::new();
+        let mut start = 0;
+        for end in ends {
+            let window = &mut heard[start..end];
+            window.sort_unstable();
+            let bucket = window.len().div_ceil(self.batching.buckets).max(1);
+            for bucket in window.chunks_mut(bucket) {
+                bucket.shuffle(&mut rng);
+            }
+            let before = batches.len();
+            self.cut(window, start, &mut batches);
+            batches[before..].shuffle(&mut rng);
+            windows.push(batches.len());
+            start = end;
         }
-
-        let mut batches = self.cut(&hearings);
         let world = self.shard.world;
-        if batches.len() < world {
+        if batches.len() < world && !self.keeps_rest {
             return Err(DataError::Nothing {
                 what: format!("epoch {epoch}"),
                 reason: format!(
                     "{} utterances do not make a batch for each of {world} processes; lower \
                      batching.max_seconds",
-                    hearings.len()
+                    heard.len()
                 ),
             });
         }
-        batches.shuffle(&mut rng);
-        Ok(batches)
+        Ok(Planned {
+            heard,
+            batches,
+            windows,
+        })
     }
 
-    /// All that is heard in an epoch, with its length in samples.
-    fn hearings(&self, epoch: u64) -> Vec<(usize, Hearing)> {
-        let mut hearings = Vec::new();
-        let mut hear = |utterance, repeat| {
-            let hearing = Hearing {
-                seed: self.seed,
-                epoch,
-                utterance,
-                repeat,
-            };
-            hearings.push((self.length(hearing), hearing));
-        };
-        for (index, part) in (1..).zip(&self.parts) {
-            let Some(drawn) = part.drawn else {
-                part.utterances
-                    .iter()
-                    .for_each(|&utterance| hear(utterance, 0));
-                continue;
-            };
-            // The source is passed through again and again, shuffled each time; an epoch takes up
-            // where the one before stopped.
-            let all = part.utterances.len() as u128;
-            let start = u128::from(epoch) * drawn as u128;
-            let end = start + drawn as u128;
-            for pass in start / all..end.div_ceil(all) {
-                let mut order = part.utterances.clone();
-                order.shuffle(&mut shuffling(self.seed, pass as u64, index));
-                let from = start.saturating_sub(pass * all) as usize;
-                let to = (end - pass * all).min(all) as usize;
-                for &utterance in &order[from..to] {
-                    hear(utterance, (pass - start / all) as u32);
+    /// All that is heard in an epoch, window by window, and where each of these ends.
+    fn heard(&self, epoch: u64) -> (Vec<Heard>, Vec<usize>) {
+        let tarred = self.parts.iter().any(|part| part.archives.is_some());
+        let streams: Vec<_> = (1..)
+            .zip(&self.parts)
+            .map(|(index, part)| part.stream(self.seed, epoch, index, tarred))
+            .collect();
+        let windows = streams.iter().zip(&self.parts).map(|(stream, part)| {
+            let samples =
+                |&(utterance, _): &(u32, u32)| f64::from(self.samples[utterance as usize]);
+            match part.archives {
+                Some(_) => (stream.iter().map(samples).sum::<f64>() / part.buffer).ceil() as usize,
+                None => 1,
+            }
+        });
+        let windows = windows.max().unwrap_or(1).max(1);
+        let mut heard = Vec::with_capacity(streams.iter().map(Vec::len).sum());
+        let mut ends = Vec::new();
+        for window in 0..windows {
+            for stream in &streams {
+                let at = |window: usize| {
+                    (stream.len() as u128 * window as u128 / windows as u128) as usize
+                };
+                for &(utterance, repeat) in &stream[at(window)..at(window + 1)] {
+                    let hearing = Hearing {
+                        seed: self.seed,
+                        epoch,
+                        utterance,
+                        repeat,
+                    };
+                    let samples = self.samples[utterance as usize] as usize;
+                    heard.push(Heard {
+                        length: self.augmentation.stretch(hearing).samples(samples) as u32,
+                        utterance,
+                        repeat,
+                    });
                 }
             }
+            ends.push(heard.len());
         }
-        hearings
+        (heard, ends)
     }
 
-    /// Cuts hearings into batches, each as large as it may be.
-    fn cut(&self, hearings: &[(usize, Hearing)]) -> Vec<Vec<Hearing>> {
+    /// Cuts what is heard into batches, each as large as it may be. `start` is its place in the epoch.
+    fn cut(&self, heard: &[Heard], start: usize, batches: &mut Vec<Range<u32>>) {
         let most = samples_in(self.batching.max_seconds);
-        let mut batches = Vec::new();
-        let mut batch = Vec::new();
+        let mut first = 0;
         let mut longest = 0;
-        for &(length, hearing) in hearings {
-            let longest_now = longest.max(self.batching.padded(length));
-            let full = longest_now * (batch.len() + 1) > most
-                || batch.len() == self.batching.max_utterances;
-            if full && !batch.is_empty() {
-                batches.push(std::mem::take(&mut batch));
-                longest = self.batching.padded(length);
+        let place = |index: usize| (start + index) as u32;
+        for (index, heard) in heard.iter().enumerate() {
+            let length = self.batching.padded(heard.length as usize);
+            let longest_now = longest.max(length);
+            let count = index - first;
+            let full = longest_now * (count + 1) > most || count == self.batching.max_utterances;
+            if full && count > 0 {
+                batches.push(place(first)..place(index));
+                first = index;
+                longest = length;
             } else {
                 longest = longest_now;
             }
-            batch.push(hearing);
         }
-        if !batch.is_empty() {
-            batches.push(batch);
+        if first < heard.len() {
+            batches.push(place(first)..place(heard.len()));
         }
-        batches
     }
 
     /// Of all that decides which utterances make which batch.
-    fn fingerprint(&self, corpus: &Corpus) -> u64 {
+    fn fingerprint(&self, corpus: &Corpus) -> Result<u64, DataError> {
         let mut hash = Fnv::default();
         self.seed.hash(&mut hash);
         let settings = (
@@ -446,11 +511,15 @@ impl Sampler {
         for part in &self.parts {
             part.drawn.hash(&mut hash);
             for &utterance in &part.utterances {
-                let entry = &corpus.entries()[utterance as usize];
-                (utterance, &entry.audio, self.samples[utterance as usize]).hash(&mut hash);
+                let entry = corpus.entry(utterance as usize)?;
+                let samples = self.samples[utterance as usize] as usize;
+                (utterance, &entry.audio, samples).hash(&mut hash);
+            }
+            if let Some(archives) = &part.archives {
+                (part.buffer.to_bits(), archives).hash(&mut hash);
             }
         }
-        hash.finish()
+        Ok(hash.finish())
     }
 }
 
@@ -461,7 +530,51 @@ pub(super) fn fits(tokens: &[i64], samples: usize) -> bool {
     frame_count(samples) / SUBSAMPLING >= tokens.len() + doubled
 }
 
-fn part_plans(parts: &[Part], samples: &[usize]) -> Vec<PartPlan> {
+impl PartPlan {
+    /// What is heard of the source in an epoch, and how often before in it. It is in order only if there
+    /// are archives; others are shuffled where that decides over `windows`.
+    fn stream(&self, seed: u64, epoch: u64, index: u32, windows: bool) -> Vec<(u32, u32)> {
+        let Some(drawn) = self.drawn else {
+            let order = match windows {
+                true => self.pass(&mut shuffling(seed, epoch, index)),
+                false => self.utterances.clone(),
+            };
+            return order.into_iter().map(|utterance| (utterance, 0)).collect();
+        };
+        // The source is passed through again and again, shuffled each time; an epoch takes up
+        // where the one before stopped.
+        let all = self.utterances.len() as u128;
+        let start = u128::from(epoch) * drawn as u128;
+        let end = start + drawn as u128;
+        let mut stream = Vec::with_capacity(drawn);
+        for pass in start / all..end.div_ceil(all) {
+            let order = self.pass(&mut shuffling(seed, pass as u64, index));
+            let from = start.saturating_sub(pass * all) as usize;
+            let to = (end - pass * all).min(all) as usize;
+            let repeat = (pass - start / all) as u32;
+            stream.extend(order[from..to].iter().map(|&utterance| (utterance, repeat)));
+        }
+        stream
+    }
+
+    /// All utterances, in an order of their own.
+    fn pass(&self, rng: &mut StdRng) -> Vec<u32> {
+        let Some(archives) = &self.archives else {
+            let mut order = self.utterances.clone();
+            order.shuffle(rng);
+            return order;
+        };
+        let mut archives = archives.clone();
+        archives.shuffle(rng);
+        let utterances = archives
+            .into_iter()
+            .flat_map(|archive| &self.utterances[archive]);
+        utterances.copied().collect()
+    }
+}
+
+fn part_plans(corpus: &Corpus, samples: &[u32]) -> Vec<PartPlan> {
+    let parts = corpus.parts();
     let usable = |part: &Part| -> Vec<u32> {
         let utterances = part.range.clone().filter(|&index| samples[index] > 0);
         utterances.map(|index| index as u32).collect()
@@ -469,7 +582,7 @@ fn part_plans(parts: &[Part], samples: &[usize]) -> Vec<PartPlan> {
     let total = |utterances: &[u32]| -> usize {
         utterances
             .iter()
-            .map(|&index| samples[index as usize])
+            .map(|&index| samples[index as usize] as usize)
             .sum()
     };
     let usable: Vec<Vec<u32>> = parts.iter().map(usable).collect();
@@ -486,13 +599,27 @@ fn part_plans(parts: &[Part], samples: &[usize]) -> Vec<PartPlan> {
         once as f64 / (1.0 - shares)
     };
 
-    let plan = |(part, utterances): (&Part, Vec<u32>)| {
+    let plan = |(part, mut utterances): (&Part, Vec<u32>)| {
         let drawn = part.share.map(|share| {
             let mean = total(&utterances) as f64 / utterances.len().max(1) as f64;
             (share * epoch / mean.max(1.0)).round().max(1.0) as usize
         });
+        let archives = part.shards.as_ref().map(|shards| {
+            let archive = |utterance: &u32| shards.of[*utterance as usize - part.range.start];
+            utterances.sort_by_key(archive);
+            let mut end = 0;
+            let runs = utterances.chunk_by(|a, b| archive(a) == archive(b));
+            runs.map(|run| {
+                end += run.len();
+                end - run.len()..end
+            })
+            .collect()
+        });
+        let buffer = part.shards.as_ref().map(|shards| shards.buffer_seconds);
         PartPlan {
             drawn: drawn.filter(|_| !utterances.is_empty()),
+            archives,
+            buffer: buffer.unwrap_or(f64::INFINITY) * f64::from(sori::audio::SAMPLE_RATE),
             utterances,
         }
     };

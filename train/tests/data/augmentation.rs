@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use sori_train::data::manifest::Entry;
 use sori_train::data::{
-    Augmentation, Augmenter, DataError, Gain, Hearing, Noise, Quiet, Room, SpecAugment, Speed,
-    Telephone,
+    Augmentation, Augmenter, Corpus, DataError, Gain, Hearing, Noise, Quiet, Room, SpecAugment,
+    Speed, Telephone,
 };
 
 use crate::sound::{Folder, RATE, tone};
@@ -18,13 +18,13 @@ fn hearing(utterance: u32) -> Hearing {
     }
 }
 
-fn augmenter(settings: &Augmentation, noises: &[Entry], talkers: &[Entry]) -> Augmenter {
+fn augmenter(settings: &Augmentation, noises: &[Entry], talkers: &Corpus) -> Augmenter {
     settings.validate().unwrap();
-    Augmenter::new(Arc::new(settings.clone()), noises.into(), talkers.into())
+    Augmenter::new(Arc::new(settings.clone()), noises.into(), talkers.clone())
 }
 
 fn apply(settings: &Augmentation, samples: &[f32], hearing: Hearing) -> Vec<f32> {
-    let heard = augmenter(settings, &[], &[])
+    let heard = augmenter(settings, &[], &Corpus::default())
         .apply(samples.to_vec(), hearing, &mut Err)
         .unwrap();
     assert_eq!(
@@ -62,7 +62,7 @@ fn share_of_tone(samples: &[f32], hertz: f32) -> f32 {
 fn each_hearing_is_another_and_always_the_same() {
     let settings = Augmentation::default();
     let sound = tone(440.0, 1.0, RATE);
-    let mut one = augmenter(&settings, &[], &[]);
+    let mut one = augmenter(&settings, &[], &Corpus::default());
     let mut heard = Vec::new();
     for utterance in 0..20 {
         let first = one
@@ -176,7 +176,8 @@ fn noise_comes_at_the_ratio_that_was_asked_for() {
     let mut folder = Folder::new();
     // Shorter than the speech, and longer.
     folder.tone(0.4, "").tone(5.0, "");
-    let noises = folder.corpus().entries().clone();
+    let talkers = folder.corpus();
+    let noises = talkers.entries().unwrap();
     let sound = tone(1000.0, 2.0, RATE);
     for snr in [0.0, 20.0] {
         let kinds = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)];
@@ -189,7 +190,7 @@ fn noise_comes_at_the_ratio_that_was_asked_for() {
                 ..Noise::default()
             });
             for utterance in 0..6 {
-                let heard = augmenter(&settings, &noises, &noises)
+                let heard = augmenter(&settings, &noises, &talkers)
                     .apply(sound.clone(), hearing(utterance), &mut Err)
                     .unwrap();
                 let noise: Vec<f32> = heard.iter().zip(&sound).map(|(a, b)| a - b).collect();
@@ -222,14 +223,14 @@ fn without_material_noise_is_coloured_or_none() {
 fn noise_that_cannot_be_read_is_told_of_and_left_out() {
     let mut folder = Folder::new();
     folder.line("missing.wav", 3.0, "");
-    let noises = folder.corpus().entries().clone();
+    let noises = folder.corpus().entries().unwrap();
     let settings = with_noise(Noise {
         coloured: 0.0,
         ..Noise::default()
     });
     let sound = tone(1000.0, 0.5, RATE);
     let mut told = Vec::new();
-    let heard = augmenter(&settings, &noises, &[])
+    let heard = augmenter(&settings, &noises, &Corpus::default())
         .apply(sound.clone(), hearing(0), &mut |error| {
             told.push(error.to_string());
             Ok(())
@@ -243,7 +244,8 @@ fn noise_that_cannot_be_read_is_told_of_and_left_out() {
         told.contains("manifest.jsonl:1: ") && told.contains("missing.wav"),
         "{told}"
     );
-    let failed = augmenter(&settings, &noises, &[]).apply(sound, hearing(0), &mut Err);
+    let failed =
+        augmenter(&settings, &noises, &Corpus::default()).apply(sound, hearing(0), &mut Err);
     assert!(matches!(failed, Err(DataError::Audio { line: 1, .. })));
 }
 

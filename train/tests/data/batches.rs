@@ -61,7 +61,7 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     Vec::try_from(tensor.flatten(0, -1)).unwrap()
 }
 
-fn assert_same(a: &Batch, b: &Batch) {
+pub(crate) fn assert_same(a: &Batch, b: &Batch) {
     assert_eq!((&a.ids, &a.texts, &a.tokens), (&b.ids, &b.texts, &b.tokens));
     assert_eq!(
         (&a.samples, &a.frames, a.next),
@@ -92,10 +92,11 @@ fn evaluation_gives_every_utterance_as_it_is() {
         for (row, id) in batch.ids.iter().enumerate() {
             let entry = corpus
                 .entries()
-                .iter()
+                .unwrap()
+                .into_iter()
                 .find(|entry| entry.audio == *id)
                 .unwrap();
-            let samples = audio::read(entry).unwrap();
+            let samples = audio::read(&entry).unwrap();
             assert_eq!(batch.samples[row] as usize, samples.len());
             assert_eq!(batch.frames[row] as usize, frame_count(samples.len()));
             assert_eq!(batch.texts[row], entry.text);

@@ -98,13 +98,32 @@ fn bad_lines_are_skipped_and_counted_or_fatal() {
         .line("c.wav", 1.0, "c");
     let sources = [Source::once(folder.manifest())];
     let corpus = Corpus::read(&sources, Strictness::Lenient).unwrap();
-    assert_eq!((corpus.entries().len(), corpus.bad_lines()), (2, 1));
-    assert_eq!(corpus.entries()[1].line, 3);
+    assert_eq!((corpus.len(), corpus.bad_lines()), (2, 1));
+    assert_eq!(corpus.entry(1).unwrap().line, 3);
     assert_eq!(corpus.seconds(), 2.0);
     let error = Corpus::read(&sources, Strictness::Strict).unwrap_err();
     assert!(matches!(error, DataError::Line { line: 2, .. }), "{error}");
     let error = Corpus::read(&[Source::once("no/such.jsonl")], Strictness::Lenient).unwrap_err();
     assert!(error.to_string().starts_with("no/such.jsonl: "), "{error}");
+}
+
+#[test]
+fn a_manifest_that_changes_while_it_is_used_is_named() {
+    let mut folder = Folder::new();
+    folder.line("a.wav", 1.0, "one").line("b.wav", 2.0, "two");
+    let corpus = folder.corpus();
+    assert_eq!(corpus.entry(1).unwrap().text, "two");
+    let path = folder.path("manifest.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("2", "3")).unwrap();
+    let error = corpus.entry(1).unwrap_err();
+    assert!(
+        matches!(error, DataError::Changed { line: 2, .. }),
+        "{error}"
+    );
+    fs::write(&path, &text[..text.len() - 5]).unwrap();
+    assert!(matches!(corpus.entry(1), Err(DataError::Io { .. })));
+    assert_eq!(corpus.entry(0).unwrap().text, "one");
 }
 
 #[test]
@@ -138,7 +157,7 @@ fn audio_comes_at_16_khz_from_offset_for_duration() {
     let sound = [silence.clone(), tone(440.0, 1.0, 48_000), silence].concat();
     write_wav(&folder.path("a.wav"), &sound, 48_000, 2);
     folder.line("a.wav", 3.0, "");
-    let entry = folder.corpus().entries()[0].clone();
+    let entry = folder.corpus().entry(0).unwrap();
 
     let whole = audio::read(&entry).unwrap();
     assert_eq!(whole.len(), 48_000);
@@ -188,7 +207,7 @@ fn broken_audio_is_an_error_with_the_line() {
         (3, "empty.wav: is empty"),
         (4, "missing.wav: no such file"),
     ] {
-        let error = audio::read(&corpus.entries()[line - 1])
+        let error = audio::read(&corpus.entry(line - 1).unwrap())
             .unwrap_err()
             .to_string();
         let start = format!("{}:{line}: ", manifest.display());

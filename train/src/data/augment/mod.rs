@@ -19,6 +19,7 @@ use sori::audio::SAMPLE_RATE;
 
 use super::audio::{resample, samples_in};
 use super::chance::{Hearing, Purpose, happens, require_probability, require_range, within};
+use super::corpus::Corpus;
 use super::error::{DataError, require};
 use super::manifest::Entry;
 
@@ -255,7 +256,7 @@ pub struct Augmenter {
     /// Recorded noise.
     noises: Arc<[Entry]>,
     /// People to talk in the background.
-    talkers: Arc<[Entry]>,
+    talkers: Corpus,
     fft: RealFftPlanner<f32>,
 }
 
@@ -268,10 +269,10 @@ impl std::fmt::Debug for Augmenter {
 }
 
 impl Augmenter {
-    /// `noises` is recorded noise to add, `talkers` are utterances to make babble of; either may be
-    /// empty.
+    /// `noises` is recorded noise to add, `talkers` has utterances to make babble of, those with a file
+    /// of their own; either may be empty.
     #[must_use]
-    pub fn new(settings: Arc<Augmentation>, noises: Arc<[Entry]>, talkers: Arc<[Entry]>) -> Self {
+    pub fn new(settings: Arc<Augmentation>, noises: Arc<[Entry]>, talkers: Corpus) -> Self {
         Self {
             settings,
             noises,

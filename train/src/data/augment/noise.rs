@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{amplitude, mean_square};
 use crate::data::audio::read_part;
 use crate::data::chance::{require_probability, require_range, white, within};
+use crate::data::corpus::Corpus;
 use crate::data::error::DataError;
 use crate::data::manifest::Entry;
 
@@ -38,7 +39,8 @@ pub struct Noise {
     /// Share of coloured noise, whose power falls with frequency as `f^-c`, `c` from 0 (white) over
     /// 1 (pink) to 2 (brown). Default: 0.15.
     pub coloured: f64,
-    /// Share of babble: three to seven other utterances at once. Default: 0.15.
+    /// Share of babble: three to seven other utterances at once, of those that have files of
+    /// their own. Default: 0.15.
     pub babble: f64,
 }
 
@@ -69,13 +71,13 @@ impl Noise {
         &self,
         samples: usize,
         noises: &[Entry],
-        talkers: &[Entry],
+        talkers: &Corpus,
         fft: &mut RealFftPlanner<f32>,
         rng: &mut StdRng,
     ) -> Result<Vec<f32>, DataError> {
         let share = |share: f64, there: bool| if there { share } else { 0.0 };
         let recorded = share(self.recorded, !noises.is_empty());
-        let babble = share(self.babble, !talkers.is_empty());
+        let babble = share(self.babble, talkers.files() > 0);
         let choice = within(rng, [0.0, recorded + babble + self.coloured]);
         if choice < recorded {
             let noise = &noises[rng.random_range(0..noises.len())];
@@ -84,8 +86,8 @@ impl Noise {
         } else if choice < recorded + babble {
             let mut sum = vec![0.0; samples];
             for _ in 0..rng.random_range(TALKERS) {
-                let talker = &talkers[rng.random_range(0..talkers.len())];
-                let speech = part(talker, 0.0, samples)?;
+                let talker = talkers.file(rng.random_range(0..talkers.files()))?;
+                let speech = part(&talker, 0.0, samples)?;
                 let level = mean_square(&speech).sqrt() as f32;
                 if level > 0.0 {
                     // Nobody starts at the same moment.
