@@ -173,6 +173,75 @@ fn two_processes_train_as_one_with_twice_the_batch() {
 }
 
 #[test]
+fn two_processes_read_archives_as_one_does() {
+    let workshop = Workshop::new(8);
+    let path = |name: &str| workshop.path(name).to_str().unwrap().to_owned();
+    let shard = [
+        env!("CARGO_BIN_EXE_sori-train"),
+        "shard",
+        &path("speech.jsonl"),
+        "--out",
+        &path("tarred"),
+    ];
+    let shard = command(&shard.map(str::to_owned)).output().unwrap();
+    ran(&shard);
+    let told = String::from_utf8(shard.stdout).unwrap();
+    let source = told.lines().last().unwrap();
+    let train_on = format!("data.train=[{source}]");
+    let archives = ["--set", &train_on];
+    let twice = [&archives[..], &["--set", "optimiser.accumulate_batches=2"]].concat();
+    ran(&command(&workshop.train("one", &twice)).output().unwrap());
+    let two = [&archives[..], &["--workers", "2"]].concat();
+    ran(&command(&workshop.train("two", &two)).output().unwrap());
+    let model = |run: &str| workshop.path(run).join("final.safetensors");
+    let (apart, most) = apart(&model("one"), &model("two"));
+    assert!(most > 0.1, "{most}");
+    assert!(apart < 1e-5, "{apart}");
+}
+
+#[test]
+fn several_processes_fill_a_cache() {
+    let workshop = Workshop::new(1);
+    let full = ["--set", "contexts.chunks_ms=[\"full\"]"];
+    ran(&command(&workshop.train("teacher", &full)).output().unwrap());
+    let teacher = workshop.path("teacher").join("final.safetensors");
+    let teach = |arguments: &[&str]| -> Vec<[u64; 2]> {
+        let mut words = workshop.train("unused", &[]);
+        words[1] = "teach".into();
+        words.truncate(5);
+        let cache = workshop.path("cache");
+        for change in [
+            format!("teacher.source=sori:{}", teacher.display()),
+            format!("teacher.cache={}", cache.display()),
+            "stage.ctc.loss={ ctc = 1.0, sam = 1.0 }".into(),
+            // Odd: the last batch is for one of two processes alone.
+            "data.batching.max_utterances=3".into(),
+        ] {
+            words.extend(["--set".to_owned(), change]);
+        }
+        words.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        let output = command(&words).output().unwrap();
+        ran(&output);
+        let told = String::from_utf8(output.stdout).unwrap();
+        let numbers = |line: &str| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            [words[0], words[6]].map(|number| number.parse().unwrap())
+        };
+        told.lines().map(numbers).collect()
+    };
+    let both = teach(&["--workers", "2"]);
+    assert_eq!(both.len(), 2);
+    assert!(
+        both.iter()
+            .all(|[known, asked]| known == asked && *known >= 6),
+        "{both:?}"
+    );
+    // Eight texts at three speeds.
+    assert_eq!(both[0][0] + both[1][0], 24);
+    assert_eq!(teach(&[]), [[24, 0]]);
+}
+
+#[test]
 fn a_dead_process_ends_the_job_and_the_last_checkpoint_is_good() {
     let workshop = Workshop::new(100_000);
     let port = free_port();

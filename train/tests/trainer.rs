@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
@@ -14,7 +15,8 @@ use std::time::Duration;
 
 use safetensors::SafeTensors;
 use sori_train::config::{self, Recipe};
-use sori_train::data::{Tokenizer, TokenizerKind};
+use sori_train::data::tarred::{self, Sharding};
+use sori_train::data::{Corpus, Source, Strictness, Tokenizer, TokenizerKind};
 use sori_train::model;
 use sori_train::torch::has_bf16;
 use sori_train::trainer::{Options, Outcome, Peers, Provenance, TrainError, teach, train};
@@ -366,6 +368,48 @@ fn a_full_disk_leaves_the_checkpoint_before() {
         .collect();
     assert_eq!(left, [checkpoint(&run, 3)]);
     let again = train(&recipe, options(&run, true, &AtomicBool::new(false))).unwrap();
+    assert!(tensors(&finished(again), "") == tensors(&trained, ""));
+}
+
+#[test]
+fn a_run_over_archives_resumes_as_an_unbroken_one() {
+    let workshop = Workshop::new();
+    let speech = workshop.path("speech.jsonl");
+    let corpus = Corpus::read(&[Source::once(speech)], Strictness::Strict).unwrap();
+    // Two or three texts in an archive, some of them mixed.
+    let sharding = Sharding {
+        most_bytes: 120_000,
+        seed: 1,
+        replace: false,
+    };
+    let mut each = |_| ControlFlow::Continue(());
+    let out = workshop.path("tarred");
+    let written = tarred::write(&corpus, &out, &sharding, Strictness::Strict, &mut each);
+    let written = written.unwrap().unwrap();
+    assert!(written.archives >= 3, "{written:?}");
+    let train_on = format!(
+        "data.train=[{{ manifest = {:?}, tars = {:?}, buffer_hours = 0.0015 }}]",
+        written.manifest, written.tars
+    );
+    let changes = [
+        train_on.as_str(),
+        "checkpoints.every_steps=1",
+        "checkpoints.keep=20",
+        "data.batching.max_utterances=2",
+    ];
+    let recipe = workshop.recipe(CTC, &changes);
+    let trained = finished(workshop.train(&recipe, "whole").unwrap());
+    let whole = workshop.path("whole");
+    let run = workshop.path("cut off");
+    fs::create_dir_all(run.join("checkpoints")).unwrap();
+    fs::copy(checkpoint(&whole, 3), checkpoint(&run, 3)).unwrap();
+    for file in ["metrics.jsonl", "recipe.resolved.toml"] {
+        fs::copy(whole.join(file), run.join(file)).unwrap();
+    }
+    let again = train(&recipe, options(&run, true, &AtomicBool::new(false))).unwrap();
+    let heard = figures(&run, "data/epoch");
+    assert_eq!((heard[2], heard.len()), (0.0, 6), "{heard:?}");
+    assert_eq!(figures(&whole, "train/loss"), figures(&run, "train/loss"));
     assert!(tensors(&finished(again), "") == tensors(&trained, ""));
 }
 
@@ -758,26 +802,43 @@ fn teaching_goes_through_all_speech_once() {
     let cache = format!("teacher.cache={}", shop.path("cache").display());
     let recipe = shop.recipe(SAM_GUIDED, &[&teacher, &cache]);
     let stop = AtomicBool::new(false);
-    let first = teach(&recipe, Device::Cpu, &stop).unwrap();
+    let first = teach(&recipe, Device::Cpu, &stop, &NO_PEERS).unwrap();
     assert!(first.hours > 0.0 && !first.stopped);
     assert_eq!(first.heard, first.hours);
-    let again = teach(&recipe, Device::Cpu, &stop).unwrap();
+    let again = teach(&recipe, Device::Cpu, &stop, &NO_PEERS).unwrap();
     assert_eq!((again.hours, again.heard), (first.hours, 0.0));
+    // Eight texts at three speeds.
+    assert_eq!((first.utterances, first.asked, again.asked), (24, 24, 0));
     // What one recipe had kept another finds; what it wants besides is asked.
     let other = shop.recipe(SAM_GUIDED, &[&teacher, &cache, "seed=9", "model.layers=1"]);
-    assert_eq!(teach(&other, Device::Cpu, &stop).unwrap().heard, 0.0);
+    assert_eq!(
+        teach(&other, Device::Cpu, &stop, &NO_PEERS).unwrap().heard,
+        0.0
+    );
     let more = shop.recipe(EVERYTHING, &[&teacher, &cache]);
-    assert_eq!(teach(&more, Device::Cpu, &stop).unwrap().heard, first.hours);
+    assert_eq!(
+        teach(&more, Device::Cpu, &stop, &NO_PEERS).unwrap().heard,
+        first.hours
+    );
 
     // Training, with quiet and noise around the speech, asks nothing: the teacher's file is not even
     // looked into for it, as all that is heard is known.
     let outcome = shop.train(&recipe, "run").unwrap();
     finished(outcome);
-    assert_eq!(teach(&recipe, Device::Cpu, &stop).unwrap().heard, 0.0);
+    assert_eq!(
+        teach(&recipe, Device::Cpu, &stop, &NO_PEERS).unwrap().heard,
+        0.0
+    );
 
-    let stopped = teach(&recipe, Device::Cpu, &AtomicBool::new(true)).unwrap();
+    let stopped = teach(&recipe, Device::Cpu, &AtomicBool::new(true), &NO_PEERS).unwrap();
     assert!(stopped.stopped);
-    let error = teach(&shop.recipe(SAM_GUIDED, &[&teacher]), Device::Cpu, &stop).unwrap_err();
+    let error = teach(
+        &shop.recipe(SAM_GUIDED, &[&teacher]),
+        Device::Cpu,
+        &stop,
+        &NO_PEERS,
+    )
+    .unwrap_err();
     assert_eq!(
         error.to_string(),
         "the recipe has no teacher whose words are kept: give teacher.source and teacher.cache"

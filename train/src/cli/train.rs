@@ -44,7 +44,8 @@ pub(crate) struct Head {
 /// Ask the recipe's teacher once about all training speech, and keep what it says.
 ///
 /// The recipe has a folder for it: `[teacher] cache = "DIR"`. Training then does not pay the teacher
-/// again, whatever the run. Stopped and called again, it goes on.
+/// again, whatever the run. Stopped and called again, it goes on. Several processes on one machine share
+/// the speech and the folder; the folder has to be on a disk of that machine.
 #[derive(Args)]
 pub(crate) struct Teach {
     /// The recipe, in TOML.
@@ -55,19 +56,25 @@ pub(crate) struct Teach {
     overrides: Vec<String>,
     #[command(flatten)]
     device: DeviceArgument,
+    #[command(flatten)]
+    job: JobArguments,
 }
 
 pub(crate) fn run_teach(arguments: &Teach) -> anyhow::Result<ExitCode> {
+    if let Some(workers) = arguments.job.to_start() {
+        return job::start(workers);
+    }
     let recipe = config::read(&arguments.recipe, &arguments.overrides)?;
-    let device = arguments.device.open()?;
+    let device = job::own_device(arguments.device.open()?);
     interrupt::listen()?;
-    let taught = trainer::teach(&recipe, device, &interrupt::STOP)?;
+    let peers = arguments.job.meet()?;
+    let taught = trainer::teach(&recipe, device, &interrupt::STOP, &peers)?;
     println!(
-        "{:.2} h of speech are known, {:.2} h of them heard now",
-        taught.hours, taught.heard
+        "{} utterances, {:.2} h, are known; {} of them, {:.2} h, heard now",
+        taught.utterances, taught.hours, taught.asked, taught.heard
     );
     Ok(match taught.stopped {
-        true => ExitCode::from(130),
+        true => ExitCode::from(interrupt::STATUS),
         false => ExitCode::SUCCESS,
     })
 }

@@ -8,15 +8,20 @@ use tch::{Device, no_grad};
 use super::error::TrainError;
 use super::feed::{Ear, Feed};
 use super::listener::{Listener, check_length};
+use super::peers::Peers;
 use super::precision;
 use crate::config::Recipe;
 use crate::data::{
-    Augmentation, Corpus, Loader, LoaderConfig, Position, Shard, Source, SpecAugment, Tokenizer,
+    Augmentation, Corpus, Loader, LoaderConfig, Position, Source, SpecAugment, Tokenizer,
 };
 
 /// What a teacher was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Taught {
+    /// Utterances, at all speeds, that are in the cache now; of several processes, this one's.
+    pub utterances: u64,
+    /// Utterances of these that the teacher heard just now.
+    pub asked: u64,
     /// Hours of speech, at all speeds, that are in the cache now.
     pub hours: f64,
     /// Hours of it that the teacher heard just now.
@@ -27,10 +32,16 @@ pub struct Taught {
 
 /// Lets the recipe's teacher hear all training speech at all speeds, and keeps what its stages compare
 /// in `teacher.cache`. What is there already is left out, so that it can be stopped and called again.
+/// Several processes, of which `peers` tells, share the speech; they need not wait for each other.
 ///
 /// # Errors
 /// If the recipe has no teacher or no cache for it, and as [`train`](super::train).
-pub fn teach(recipe: &Recipe, device: Device, stop: &AtomicBool) -> Result<Taught, TrainError> {
+pub fn teach(
+    recipe: &Recipe,
+    device: Device,
+    stop: &AtomicBool,
+    peers: &Peers,
+) -> Result<Taught, TrainError> {
     recipe.validate()?;
     let Some((teacher, Some(cache))) = recipe
         .teacher
@@ -51,16 +62,24 @@ pub fn teach(recipe: &Recipe, device: Device, stop: &AtomicBool) -> Result<Taugh
         .data
         .train
         .iter()
-        .map(|source| Source::once(&source.manifest))
+        .map(|source| Source {
+            share: None,
+            ..source.clone()
+        })
         .collect();
     let corpus = Corpus::read(&sources, strictness)?;
     let mut factors = recipe.data.augmentation.speed.factors.clone();
     if factors.is_empty() {
         factors.push(1.0);
     }
-    let spoken: f64 = corpus.entries().iter().map(|entry| entry.duration).sum();
+    let spoken = corpus.seconds();
     let total: f64 = factors.iter().map(|factor| spoken / factor).sum();
-    let bar = ProgressBar::new(total as u64).with_style(
+    let shard = peers.shard();
+    let bar = match peers.leads() {
+        true => ProgressBar::new((total / shard.world as f64) as u64),
+        false => ProgressBar::hidden(),
+    };
+    let bar = bar.with_style(
         ProgressStyle::with_template("{bar:30} {percent} %, {msg}, {eta} left")
             .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
@@ -74,6 +93,8 @@ pub fn teach(recipe: &Recipe, device: Device, stop: &AtomicBool) -> Result<Taugh
             augmentation,
             spec_augment: SpecAugment::none(),
             keep_clean: true,
+            // Nothing is left unheard because it does not make a batch for each process.
+            keep_rest: true,
             ..recipe.loader()
         };
         let start = Position::start_of(0);
@@ -82,7 +103,7 @@ pub fn teach(recipe: &Recipe, device: Device, stop: &AtomicBool) -> Result<Taugh
             tokenizer.clone(),
             &config,
             strictness,
-            Shard::WHOLE,
+            shard,
             start,
         )?;
         let ear = Ear::teacher(listener.front_end().clone(), listener.cache().cloned());
@@ -99,8 +120,12 @@ pub fn teach(recipe: &Recipe, device: Device, stop: &AtomicBool) -> Result<Taugh
             let known = course.known.iter().flatten().zip(&course.batch.samples);
             for (known, &samples) in known {
                 let hours = samples as f64 / 16_000.0 / 3600.0;
+                taught.utterances += 1;
                 taught.hours += hours;
-                taught.heard += if known.record.is_none() { hours } else { 0.0 };
+                if known.record.is_none() {
+                    taught.asked += 1;
+                    taught.heard += hours;
+                }
             }
             bar.inc(course.batch.seconds() as u64);
             bar.set_message(format!("{:.1} h heard", taught.heard));
