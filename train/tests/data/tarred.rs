@@ -114,12 +114,12 @@ fn shard_writes_archives_and_a_manifest() {
         .iter()
         .map(|entry| entry.shard)
         .collect();
-    assert!(shards.len() >= 4, "{shards:?}");
+    assert!(shards.len() >= 3, "{shards:?}");
 
     // The same bytes each time; another order with another seed.
     let bytes = |out: &str, name: &str| fs::read(Path::new(out).join(name)).unwrap();
     shard(&two, &[]).success();
-    for name in ["audio_0.tar", "audio_3.tar", "tarred_audio_manifest.json"] {
+    for name in ["audio_0.tar", "audio_2.tar", "tarred_audio_manifest.json"] {
         assert!(bytes(&one, name) == bytes(&two, name), "{name}");
     }
     // What is there is replaced only if that is asked for, and then as a whole.

@@ -195,10 +195,13 @@ impl Reader {
                 if !is_audio(name) || !kind.is_file() {
                     continue;
                 }
-                let Some(hearings) = wanted.remove(stem(name)) else {
+                if !wanted.contains_key(stem(name)) {
                     continue;
-                };
-                self.put(window, path, name, &mut member, hearings, left)?;
+                }
+                // What is wanted stays so until it is read: an archive may end here.
+                let found = take(&mut member, left)?;
+                let hearings = wanted.remove(stem(name)).unwrap_or_default();
+                self.put(window, path, name, &found, hearings);
                 if wanted.is_empty() || self.buffer.is_stopped() {
                     let end = member.raw_file_position() + member.size().next_multiple_of(512);
                     return Ok(from + end);
@@ -214,47 +217,58 @@ impl Reader {
         &self,
         window: u64,
         path: &Path,
-        name: &str,
-        member: &mut tar::Entry<'_, impl Read>,
+        member: &str,
+        found: &Taken,
         hearings: Vec<(Hearing, Entry)>,
-        left: &mut u64,
-    ) -> io::Result<()> {
-        let size = member.size();
-        let found = if size > MEMBER_LIMIT || size > *left {
-            None
-        } else {
-            *left -= size;
-            let mut bytes = Vec::with_capacity(size.min(READ_AHEAD as u64) as usize);
-            member.read_to_end(&mut bytes)?;
-            if bytes.len() as u64 != size {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "the archive ends in the middle of this member",
-                ));
-            }
-            Some(Arc::<[u8]>::from(bytes))
-        };
+    ) {
         for (hearing, entry) in hearings {
-            let found = match &found {
-                Some(bytes) => Ok(bytes.clone()),
-                None if size > MEMBER_LIMIT => {
-                    let reason = AudioFault::LargeMember {
-                        path: path.into(),
-                        member: name.into(),
-                        found: size,
+            let (path, member) = (path.into(), member.into());
+            let found = match found {
+                Taken::Bytes(bytes) => Ok(bytes.clone()),
+                Taken::TooLarge(found) => Err(fault(
+                    &entry,
+                    AudioFault::LargeMember {
+                        path,
+                        member,
+                        found: *found,
                         limit: MEMBER_LIMIT,
-                    };
-                    Err(fault(&entry, reason))
-                }
-                None => Err(DataError::FullBuffer {
-                    path: path.into(),
-                    member: name.into(),
-                }),
+                    },
+                )),
+                Taken::NoRoom => Err(DataError::FullBuffer { path, member }),
             };
             self.buffer.put(window, hearing, found);
         }
-        Ok(())
     }
+}
+
+/// A member that was come upon.
+enum Taken {
+    Bytes(Arc<[u8]>),
+    /// It has so many bytes.
+    TooLarge(u64),
+    NoRoom,
+}
+
+/// Reads a member, if there is room for it.
+fn take(member: &mut tar::Entry<'_, impl Read>, left: &mut u64) -> io::Result<Taken> {
+    let size = member.size();
+    if size > MEMBER_LIMIT {
+        return Ok(Taken::TooLarge(size));
+    }
+    if size > *left {
+        return Ok(Taken::NoRoom);
+    }
+    *left -= size;
+    // The size is not believed before the bytes are there.
+    let mut bytes = Vec::with_capacity(size.min(READ_AHEAD as u64) as usize);
+    member.read_to_end(&mut bytes)?;
+    if bytes.len() as u64 != size {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the archive ends in the middle of this member",
+        ));
+    }
+    Ok(Taken::Bytes(bytes.into()))
 }
 
 /// A member's name up to its first dot. NeMo's manifests have `-sub1` and so on behind the names of
