@@ -78,6 +78,28 @@ fn every_shipped_recipe_can_be_read() {
 }
 
 #[test]
+fn the_recipe_for_960_hours_is_the_proposed_one_over_archives() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes");
+    let recipe = read(&folder.join("librispeech-960/student.toml"), &[]).unwrap();
+    let teacher = ["teacher.source=nemo:teacher.nemo".to_owned()];
+    let proposed = read(&folder.join("base/sam-guided.toml"), &teacher).unwrap();
+    assert_eq!(recipe.stages, proposed.stages);
+    assert_eq!(recipe.data.batching, proposed.data.batching);
+    let [source] = &recipe.data.train[..] else {
+        panic!("{:?}", recipe.data.train)
+    };
+    assert!(
+        source
+            .tars
+            .as_ref()
+            .unwrap()
+            .ends_with("/audio_{0..251}.tar")
+    );
+    // Runs that were begun before there were archives can still be resumed: no key is new to them.
+    assert!(!proposed.to_toml().contains("tars") && !proposed.to_toml().contains("buffer_hours"));
+}
+
+#[test]
 fn the_proposed_recipe_is_two_stages() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/base/sam-guided.toml");
     let recipe = read(&path, &["teacher.source=sori:t".into()]).unwrap();
