@@ -274,6 +274,7 @@ fn resident_mb() -> Option<f64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use ratatui::backend::TestBackend;

@@ -313,10 +313,7 @@ impl EvalOp for QuantisedLinear {
             .get(2)
             .map(|bias| bias.try_as_plain_ram())
             .transpose()?;
-        let bias = bias
-            .as_ref()
-            .map(|bias| bias.as_slice::<f32>())
-            .transpose()?;
+        let bias = bias.as_ref().map(PlainView::as_slice::<f32>).transpose()?;
         let mut out = Tensor::zero::<f32>(&shape)?;
         self.weights.product(
             self.avx2,
@@ -340,6 +337,7 @@ impl TypedOp for QuantisedLinear {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
     use tract_onnx::pb::{
