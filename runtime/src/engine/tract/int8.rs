@@ -144,8 +144,8 @@ fn product(weights: &Weights, x: &[f32], scales: &[f32], bias: Option<&[f32]>, o
     }
 }
 
-/// The sums of `R` rows with a panel, exact: pairs of products are below 2 * 255 * 128, so that rows of
-/// more than 32,000 values would be needed to overflow.
+/// The sums of `R` rows with a panel, exact: products are at most 255 * 128, so that rows of more than
+/// 65,000 values would be needed to overflow.
 #[target_feature(enable = "avx2")]
 fn tile<const R: usize>(rows: [&[i32]; R], panel: &[Pair]) -> [[i32; COLUMNS]; R] {
     let rows = rows.map(|row| &row[..panel.len()]);
@@ -217,6 +217,15 @@ fn quantise(x: &[f32], inputs: usize) -> (Vec<i32>, f32) {
 mod tests {
     use super::*;
 
+    /// `None`, and a word about it, where nothing can be tested.
+    fn avx2() -> Option<Avx2> {
+        let found = Avx2::detect();
+        if found.is_none() {
+            println!("skipped: this processor has no AVX2");
+        }
+        found
+    }
+
     /// What ONNX says, step by step.
     fn expected(x: &[f32], matrix: &[i8], scales: &[f32], bias: &[f32], inputs: usize) -> Vec<f32> {
         let outputs = scales.len();
@@ -251,10 +260,7 @@ mod tests {
 
     #[test]
     fn products_are_those_of_the_definition() {
-        let Some(avx2) = Avx2::detect() else {
-            println!("skipped: this processor has no AVX2");
-            return;
-        };
+        let Some(avx2) = avx2() else { return };
         // Rows, inputs and outputs that fill tiles, and that do not.
         for (rows, inputs, outputs) in [
             (8, 160, 592),
@@ -284,10 +290,7 @@ mod tests {
 
     #[test]
     fn the_largest_numbers_do_not_overflow() {
-        let Some(avx2) = Avx2::detect() else {
-            println!("skipped: this processor has no AVX2");
-            return;
-        };
+        let Some(avx2) = avx2() else { return };
         let inputs = 30_000;
         let mut out = [0.0];
         Weights::new(&vec![-128; inputs], inputs, 1).product(
@@ -302,10 +305,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_does_no_harm() {
-        let Some(avx2) = Avx2::detect() else {
-            println!("skipped: this processor has no AVX2");
-            return;
-        };
+        let Some(avx2) = avx2() else { return };
         let weights = Weights::new(&[1, 2, 3, 4], 2, 2);
         for value in [
             f32::NAN,
@@ -323,10 +323,7 @@ mod tests {
 
     #[test]
     fn silence_gives_the_bias() {
-        let Some(avx2) = Avx2::detect() else {
-            println!("skipped: this processor has no AVX2");
-            return;
-        };
+        let Some(avx2) = avx2() else { return };
         let mut out = [f32::NAN; 4];
         let weights = Weights::new(&[1, 2, 3, 4], 2, 2);
         weights.product(avx2, &[0.0; 4], &[1.0, 1.0], Some(&[0.5, 0.25]), &mut out);

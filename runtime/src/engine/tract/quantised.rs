@@ -10,12 +10,12 @@
 //!
 //! and writes a `QuantisedLinear` there, which [`register`] teaches tract. The result is the same to the bit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tract_onnx::model::{OnnxOpRegister, ParsingContext};
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::{GraphProto, NodeProto};
+use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 use tract_onnx::tract_hir::internal::*;
 
 use super::int8::{Avx2, Weights};
@@ -24,20 +24,19 @@ const OPERATOR: &str = "QuantisedLinear";
 
 /// Replaces the products that can be; how many there were.
 pub(super) fn fuse(graph: &mut GraphProto) -> usize {
-    let fused = find(graph);
-    let count = fused.len();
-    let mut kept: Vec<Option<NodeProto>> = std::mem::take(&mut graph.node)
-        .into_iter()
-        .map(Some)
+    let uses = Uses::new(graph);
+    let products = 0..graph.node.len();
+    let fused: Vec<Fused> = products
+        .filter_map(|product| linear(&uses, product))
         .collect();
-    for Fused { nodes, linear } in fused {
-        let last = nodes.iter().copied().max();
-        for node in nodes {
+    let count = fused.len();
+    let nodes = std::mem::take(&mut graph.node);
+    let mut kept: Vec<Option<NodeProto>> = nodes.into_iter().map(Some).collect();
+    for Fused { gone, last, linear } in fused {
+        for node in gone {
             kept[node] = None;
         }
-        if let Some(last) = last {
-            kept[last] = Some(linear);
-        }
+        kept[last] = Some(linear);
     }
     graph.node = kept.into_iter().flatten().collect();
     drop_unread_quantisers(graph);
@@ -46,13 +45,16 @@ pub(super) fn fuse(graph: &mut GraphProto) -> usize {
 
 struct Fused {
     /// The positions of the nodes that go.
-    nodes: Vec<usize>,
+    gone: Vec<usize>,
+    /// The position of the last of them, which made the result: all that it read is before.
+    last: usize,
     linear: NodeProto,
 }
 
 /// Who makes and who reads the values of a graph.
 struct Uses<'a> {
     graph: &'a GraphProto,
+    constants: HashMap<&'a str, &'a TensorProto>,
     maker: HashMap<&'a str, usize>,
     readers: HashMap<&'a str, Vec<usize>>,
 }
@@ -68,8 +70,12 @@ impl<'a> Uses<'a> {
                 readers.entry(input.as_str()).or_default().push(position);
             }
         }
+        let constants = graph.initializer.iter();
         Self {
             graph,
+            constants: constants
+                .map(|constant| (constant.name.as_str(), constant))
+                .collect(),
             maker,
             readers,
         }
@@ -94,27 +100,22 @@ impl<'a> Uses<'a> {
         (inner && self.node(position).op_type == kind).then_some(position)
     }
 
-    fn is_matrix_of_bytes(&self, value: &str) -> bool {
-        let mut constants = self.graph.initializer.iter();
-        constants.any(|constant| {
-            constant.name == value
-                && constant.data_type == DataType::Int8 as i32
-                && constant.dims.len() == 2
+    /// The columns of a constant matrix of bytes.
+    fn columns(&self, value: &str) -> Option<i64> {
+        let constant = self.constants.get(value)?;
+        let [rows, columns] = constant.dims[..] else {
+            return None;
+        };
+        let bytes = constant.data_type == DataType::Int8 as i32;
+        (bytes && rows > 0 && columns > 0).then_some(columns)
+    }
+
+    /// Whether a value is a constant with one float for each column.
+    fn is_row(&self, value: &str, columns: i64) -> bool {
+        self.constants.get(value).is_some_and(|constant| {
+            constant.data_type == DataType::Float as i32 && constant.dims == [columns]
         })
     }
-
-    fn is_vector(&self, value: &str) -> bool {
-        let mut constants = self.graph.initializer.iter();
-        constants.any(|constant| constant.name == value && constant.dims.len() == 1)
-    }
-}
-
-fn find(graph: &GraphProto) -> Vec<Fused> {
-    let uses = Uses::new(graph);
-    let products = graph.node.iter().enumerate();
-    products
-        .filter_map(|(position, _)| linear(&uses, position))
-        .collect()
 }
 
 fn linear(uses: &Uses<'_>, product: usize) -> Option<Fused> {
@@ -122,9 +123,10 @@ fn linear(uses: &Uses<'_>, product: usize) -> Option<Fused> {
     let [integers, weights, zero] = &node.input[..] else {
         return None;
     };
-    if node.op_type != "MatMulInteger" || !uses.is_matrix_of_bytes(weights) {
+    if node.op_type != "MatMulInteger" {
         return None;
     }
+    let columns = uses.columns(weights)?;
     let quantiser = uses.node(uses.maker(integers, "DynamicQuantizeLinear")?);
     if quantiser.output.len() != 3
         || quantiser.output[0] != *integers
@@ -148,24 +150,25 @@ fn linear(uses: &Uses<'_>, product: usize) -> Option<Fused> {
         .maker(scale, "Mul")
         .filter(|_| uses.reader(scale, "Mul").is_some())?;
     let scales = other(uses.node(scaling), &quantiser.output[1])?;
-    if !uses.is_vector(scales) {
+    if !uses.is_row(scales, columns) {
         return None;
     }
-    let mut nodes = vec![product, cast, scaling, scaled];
+    let (mut gone, mut last) = (vec![product, cast, scaling, scaled], scaled);
     let mut input = vec![
         quantiser.input[0].clone(),
         weights.clone(),
         scales.to_owned(),
     ];
-    let mut output = &uses.node(scaled).output[0];
-    let sum = uses.reader(output, "Add");
-    if let Some((sum, bias)) = sum.and_then(|sum| Some((sum, other(uses.node(sum), output)?)))
-        && uses.is_vector(bias)
+    let unbiased = &uses.node(scaled).output[0];
+    if let Some(sum) = uses.reader(unbiased, "Add")
+        && let Some(bias) = other(uses.node(sum), unbiased)
+        && uses.is_row(bias, columns)
     {
-        nodes.push(sum);
+        gone.push(sum);
+        last = sum;
         input.push(bias.to_owned());
-        output = &uses.node(sum).output[0];
     }
+    let output = &uses.node(last).output[0];
     let linear = NodeProto {
         op_type: OPERATOR.to_owned(),
         name: format!("{output}.linear"),
@@ -173,7 +176,7 @@ fn linear(uses: &Uses<'_>, product: usize) -> Option<Fused> {
         output: vec![output.clone()],
         ..NodeProto::default()
     };
-    Some(Fused { nodes, linear })
+    Some(Fused { gone, last, linear })
 }
 
 /// The other of a node's two inputs.
@@ -186,23 +189,12 @@ fn other<'a>(node: &'a NodeProto, one: &str) -> Option<&'a str> {
 }
 
 fn drop_unread_quantisers(graph: &mut GraphProto) {
-    let read: Vec<String> = graph
-        .node
-        .iter()
-        .flat_map(|node| node.input.iter().cloned())
-        .collect();
-    let read: std::collections::HashSet<String> = read.into_iter().collect();
-    let outputs: Vec<&str> = graph
-        .output
-        .iter()
-        .map(|output| output.name.as_str())
-        .collect();
+    let read = graph.node.iter().flat_map(|node| node.input.iter());
+    let outputs = graph.output.iter().map(|output| &output.name);
+    let wanted: HashSet<String> = read.chain(outputs).cloned().collect();
     graph.node.retain(|node| {
         node.op_type != "DynamicQuantizeLinear"
-            || node
-                .output
-                .iter()
-                .any(|value| read.contains(value) || outputs.contains(&value.as_str()))
+            || node.output.iter().any(|value| wanted.contains(value))
     });
 }
 
@@ -265,18 +257,23 @@ impl Expansion for Written {
         let [inner, outer] = weights.shape()[..] else {
             bail!("{OPERATOR}: weights that are no matrix");
         };
+        ensure!(inner > 0 && outer > 0, "{OPERATOR}: weights of no value");
+        // A file may have the operator in it, with anything as its scales: steps rely on them.
+        for &row in &inputs[2..] {
+            let fact = model.outlet_fact(row)?;
+            let is_row = fact.datum_type == f32::datum_type() && *fact.shape == [outer.to_dim()];
+            ensure!(
+                is_row,
+                "{OPERATOR}: expected {outer} floats, found {fact:?}"
+            );
+        }
         let packed = Weights::new(weights.try_as_plain_ram()?.as_slice::<i8>()?, inner, outer);
         let linear = QuantisedLinear {
             avx2: self.avx2,
             weights: Arc::new(packed),
         };
-        let read: TVec<OutletId> = inputs
-            .iter()
-            .copied()
-            .enumerate()
-            .filter(|&(n, _)| n != 1)
-            .map(|(_, outlet)| outlet)
-            .collect();
+        let mut read = TVec::from_slice(inputs);
+        read.remove(1);
         model.wire_node(prefix, linear, &read)
     }
 }
@@ -341,7 +338,7 @@ impl TypedOp for QuantisedLinear {
 mod tests {
     use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
     use tract_onnx::pb::{
-        AttributeProto, ModelProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
+        AttributeProto, ModelProto, OperatorSetIdProto, TensorShapeProto, TypeProto,
         ValueInfoProto, attribute_proto, type_proto,
     };
     use tract_onnx::prelude::*;
@@ -439,7 +436,7 @@ mod tests {
         }
     }
 
-    fn run(graph: GraphProto) -> Vec<Tensor> {
+    fn plan(graph: GraphProto) -> TractResult<Arc<TypedRunnableModel>> {
         let mut onnx = tract_onnx::onnx();
         register(&mut onnx.op_register);
         let model = ModelProto {
@@ -451,14 +448,16 @@ mod tests {
             graph: Some(graph),
             ..ModelProto::default()
         };
-        let plan = onnx
-            .model_for_proto_model(&model)
-            .and_then(InferenceModelExt::into_optimized)
-            .and_then(TypedModel::into_runnable)
-            .unwrap();
+        onnx.model_for_proto_model(&model)?
+            .into_optimized()?
+            .into_runnable()
+    }
+
+    fn run(graph: GraphProto) -> Vec<Tensor> {
         let x: Vec<f32> = (0..ROWS * INNER).map(|n| (n as f32 * 1.7).sin()).collect();
         let x = Tensor::from_shape(&[1, ROWS, INNER], &x).unwrap();
-        let outputs = plan.run(tvec![x.into_tvalue()]).unwrap();
+        let outputs = plan(graph).unwrap().run(tvec![x.into_tvalue()]);
+        let outputs = outputs.unwrap();
         outputs.into_iter().map(TValue::into_tensor).collect()
     }
 
@@ -498,5 +497,36 @@ mod tests {
         scalar.initializer.last_mut().unwrap().dims.clear();
         assert_eq!(fuse(&mut scalar), 2);
         assert!(scalar.node.iter().any(|node| node.op_type == "Add"));
+
+        // Weights with one scale in all are left to tract, which spreads it over the columns.
+        let mut one = graph();
+        one.initializer[2] = constant("ws", DataType::Float, &[1], 0.01_f32.to_le_bytes().into());
+        assert_eq!(fuse(&mut one), 0);
+        assert_eq!(one, {
+            let mut same = graph();
+            same.initializer[2] = one.initializer[2].clone();
+            same
+        });
+        assert_eq!(run(one).len(), 2);
+    }
+
+    #[test]
+    fn a_file_with_the_operator_in_it_is_checked_when_it_is_loaded() {
+        if Avx2::detect().is_none() {
+            println!("skipped: this processor has no AVX2");
+            return;
+        }
+        for wrong in [
+            constant("ws", DataType::Float, &[1], 0.01_f32.to_le_bytes().into()),
+            constant("ws", DataType::Int8, &[OUTER], vec![1; OUTER]),
+        ] {
+            let mut graph = graph();
+            graph.node = vec![node(OPERATOR, &["x", "w", "ws"], &["y"])];
+            graph.output.pop();
+            assert!(plan(graph.clone()).is_ok());
+            graph.initializer[2] = wrong;
+            let error = format!("{:#}", plan(graph).unwrap_err());
+            assert!(error.contains("expected 20 floats"), "{error}");
+        }
     }
 }
