@@ -123,6 +123,10 @@ impl Listen {
         outcome
     }
 
+    #[cfg_attr(
+        not(feature = "tui"),
+        expect(unused_variables, reason = "a screen stops")
+    )]
     fn captions(&self, microphone: &str, stop: &Arc<AtomicBool>) -> anyhow::Result<Captions> {
         #[cfg(feature = "tui")]
         if self.tui {
@@ -132,7 +136,6 @@ impl Listen {
         if !self.json && io::stderr().is_terminal() {
             eprintln!("listening to {microphone}; Ctrl-C ends");
         }
-        let _ = stop;
         Ok(Captions::Lines(Lines::new(self.json)))
     }
 }
@@ -157,13 +160,13 @@ fn reopen(
     stop: &AtomicBool,
     captions: &mut Captions,
 ) -> io::Result<bool> {
-    let mut tried = Instant::now();
+    let mut next = Instant::now();
     while !stop.load(Ordering::Relaxed) {
-        if tried.elapsed() >= RETRY {
+        if Instant::now() >= next {
             if microphone.reopen().is_ok() {
                 return Ok(true);
             }
-            tried = Instant::now();
+            next = Instant::now() + RETRY;
         }
         std::thread::sleep(PATIENCE);
         captions.heard(&[], microphone.sample_rate(), Duration::ZERO)?;
@@ -245,12 +248,13 @@ impl Captions {
     }
 
     /// After each piece of sound, which took `busy` to recognise.
+    #[cfg_attr(
+        not(feature = "tui"),
+        expect(unused_variables, reason = "a screen shows them")
+    )]
     fn heard(&mut self, samples: &[f32], rate: u32, busy: Duration) -> io::Result<()> {
         match self {
-            Self::Lines(_) => {
-                let _ = (samples, rate, busy);
-                Ok(())
-            }
+            Self::Lines(_) => Ok(()),
             #[cfg(feature = "tui")]
             Self::Screen(screen) => screen.heard(&Sound::new(samples, rate, busy)),
         }
