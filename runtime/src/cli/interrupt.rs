@@ -28,6 +28,7 @@ pub(super) fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
 /// Standard input, which is also over when the flag is raised: whoever writes it may be silent for
 /// ever, and a read cannot be called off.
 pub(super) struct Stdin {
+    /// In a mutex, which nobody else ever locks, because decoders want input that is `Sync`.
     blocks: Mutex<Receiver<io::Result<Vec<u8>>>>,
     block: Cursor<Vec<u8>>,
     stop: Arc<AtomicBool>,

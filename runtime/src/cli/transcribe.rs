@@ -144,18 +144,17 @@ impl Transcribe {
             path.display().to_string()
         };
         let format = Format::from(self.format);
+        let job = Job {
+            name: &name,
+            progress,
+            stop,
+        };
         match &self.output {
             None => {
                 let cannot_write = || "standard output: cannot be written".to_owned();
                 let writer = TranscriptWriter::new(format, &name, io::stdout().lock())
                     .with_context(cannot_write)?;
-                let job = Job {
-                    name: &name,
-                    progress,
-                    stop,
-                    cannot_write: &cannot_write,
-                };
-                job.run(opened, &mut source, writer)
+                job.run(opened, &mut source, writer, &cannot_write)
             }
             Some(directory) => {
                 let stem = path
@@ -169,13 +168,7 @@ impl Transcribe {
                 let file = File::create(&target).with_context(cannot_write)?;
                 let writer = TranscriptWriter::new(format, &name, BufWriter::new(file))
                     .with_context(cannot_write)?;
-                let job = Job {
-                    name: &name,
-                    progress,
-                    stop,
-                    cannot_write: &cannot_write,
-                };
-                job.run(opened, &mut source, writer)
+                job.run(opened, &mut source, writer, &cannot_write)
             }
         }
     }
@@ -207,17 +200,17 @@ struct Job<'a> {
     name: &'a str,
     progress: ProgressBar,
     stop: &'a AtomicBool,
-    /// What is said when the output fails.
-    cannot_write: &'a dyn Fn() -> String,
 }
 
 impl Job<'_> {
     /// Input that fails and a signal end a transcript early; it holds all that was said until then.
+    /// `cannot_write` is what is said when the output fails.
     fn run<W: Write>(
         &self,
         opened: &Opened,
         source: &mut Source,
         mut writer: TranscriptWriter<'_, W>,
+        cannot_write: &dyn Fn() -> String,
     ) -> anyhow::Result<()> {
         let Self { name, progress, .. } = self;
         let mut stream = opened.stream()?;
@@ -226,7 +219,7 @@ impl Job<'_> {
         let mut say = |event: Event| match event {
             Event::Final(segment) => progress
                 .suspend(|| writer.segment(segment))
-                .with_context(self.cannot_write),
+                .with_context(cannot_write),
             _ => Ok(()),
         };
         let mut end = Ok(true);
@@ -250,7 +243,7 @@ impl Job<'_> {
         }
         writer
             .finish(heard as f64 / f64::from(rate))
-            .with_context(self.cannot_write)?;
+            .with_context(cannot_write)?;
         end?;
         if self.stop.load(Ordering::Relaxed) {
             anyhow::bail!("{name}: stopped by a signal after {seconds:.2} s of sound");
