@@ -63,7 +63,7 @@ pub enum DataError {
     /// The members of archives are so large that they would take more memory than speech should. Lower
     /// `buffer_hours`, or write the archives anew from audio that is compressed and cut to its utterances.
     #[error(
-        "{path}: no room in memory for member {member:?}: the audio has more than 200 kB for each second          of speech; lower buffer_hours, or shard compressed audio"
+        "{path}: no room in memory for member {member:?}: the audio has more than 200 kB for each second of speech; lower buffer_hours, or shard compressed audio"
     )]
     FullBuffer {
         /// The archive.

@@ -15,6 +15,7 @@ use crate::data::chance::shuffling;
 use crate::data::corpus::Corpus;
 use crate::data::error::{AudioFault, DataError, LineFault, Strictness};
 use crate::data::manifest::Entry;
+use crate::whole_file;
 
 const MANIFEST: &str = "tarred_audio_manifest.json";
 
@@ -287,7 +288,7 @@ struct Part {
 
 impl Part {
     fn create(path: &Path) -> Result<Self, DataError> {
-        let part = path.with_added_extension("part");
+        let part = whole_file::part(path);
         let file = File::create(&part).map_err(|reason| DataError::Io {
             path: part.clone(),
             reason,
@@ -305,10 +306,8 @@ impl Part {
     }
 
     fn finish(mut self) -> Result<(), DataError> {
-        let finished = self.file.flush();
-        let finished = finished
-            .and_then(|()| self.file.get_ref().sync_all())
-            .and_then(|()| fs::rename(&self.part, &self.path));
+        let flushed = self.file.flush();
+        let finished = flushed.and_then(|()| whole_file::settle(&self.part, &self.path));
         finished.map_err(|reason| self.failed(reason))
     }
 
