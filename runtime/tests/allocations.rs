@@ -1,9 +1,7 @@
 //! Once warm, a stream allocates nothing for a chunk that brings no new token.
 
-#![allow(clippy::unwrap_used, missing_docs, unsafe_code)]
+#![allow(clippy::unwrap_used, missing_docs)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 
 use sori::decode::{Beam, BeamOptions, Fusion, Phrases};
@@ -11,28 +9,8 @@ use sori::engine::{Engine, EngineError, Session};
 use sori::lm::{LanguageModel, LmOptions};
 use sori::model::Package;
 use sori::{Options, Recognizer, Search};
+use sori_tests::memory::{Counting, allocations};
 use sori_tests::tone::{BLANK, Sound, speak_at};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is passed on to the system's allocator; the counter is a constant-initialised
-// thread local of a type without a destructor, which allocates nothing itself.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -99,13 +77,13 @@ fn a_warm_stream_allocates_nothing() {
             .map(|sample| (sample * 32_767.0) as i16)
             .collect();
         let mut hear = || {
-            let before = ALLOCATIONS.with(Cell::get);
+            let before = allocations();
             let mut events = 0;
             for (floats, integers) in samples.chunks(1111).zip(integers.chunks(1111)) {
                 events += stream.accept(rate, floats).unwrap().count();
                 events += stream.accept_i16(rate, integers).unwrap().count();
             }
-            (ALLOCATIONS.with(Cell::get) - before, events)
+            (allocations() - before, events)
         };
         let (cold, _) = hear();
         assert!(cold > 0, "the counter does not count");
@@ -128,13 +106,13 @@ fn a_warm_beam_allocates_nothing() {
         .map(|n| -2.0 + (n as f32 * 1.7).sin())
         .collect();
     let mut utterance = || {
-        let before = ALLOCATIONS.with(Cell::get);
+        let before = allocations();
         for chunk in rows.chunks(8 * (BLANK + 1)) {
             beam.accept(chunk);
         }
         beam.finish();
         let said = beam.take(usize::MAX).count();
-        (ALLOCATIONS.with(Cell::get) - before, said)
+        (allocations() - before, said)
     };
     utterance();
     let (warm, said) = utterance();

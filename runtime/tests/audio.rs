@@ -1,44 +1,13 @@
 //! Sound from files, raw samples and slices, at any rate, as a user of the library meets it.
 
-#![allow(clippy::unwrap_used, missing_docs, unsafe_code)]
+#![allow(clippy::unwrap_used, missing_docs)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::f64::consts::TAU;
 use std::io::{self, Read};
 
 use proptest::prelude::*;
 use sori::audio::{AudioError, PcmFormat, PcmReader, Resampler, i16_to_f32};
-
-/// Counts what each thread allocates, to hold sources to their bounds.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-    static BYTES: Cell<usize> = const { Cell::new(0) };
-    static MOST_BYTES: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is passed on to the system's allocator; the counters are constant-initialised
-// thread locals of a type without a destructor, which allocate nothing themselves.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        BYTES.set(BYTES.get().wrapping_add(layout.size()));
-        // What another thread allocated may be freed here and wrap around below zero.
-        if BYTES.get() < usize::MAX / 2 {
-            MOST_BYTES.set(MOST_BYTES.get().max(BYTES.get()));
-        }
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        BYTES.set(BYTES.get().wrapping_sub(layout.size()));
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use sori_tests::memory::{Counting, allocations, most};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -216,12 +185,12 @@ mod resampling {
             let mut resampler = Resampler::new(rate).unwrap();
             let samples = tone(500.0, rate, 1.0);
             let mut out = Vec::with_capacity(20_000);
-            let before = ALLOCATIONS.get();
+            let before = allocations();
             for piece in samples.chunks(333) {
                 resampler.accept(piece, &mut out);
             }
             resampler.finish(&mut out);
-            assert_eq!(ALLOCATIONS.get(), before, "{rate}");
+            assert_eq!(allocations(), before, "{rate}");
         }
     }
 
@@ -697,12 +666,12 @@ mod files {
             };
             let (_folder, path) = as_file(bytes, "hostile");
             let stream = Cursor::new(bytes.to_vec());
-            let start = BYTES.get();
-            MOST_BYTES.set(start);
-            let result = read_all(AudioFile::open(&path));
-            let _ = read_all(AudioFile::from_reader(stream, "test"));
-            let most = MOST_BYTES.get() - start;
-            assert!(most < MEMORY, "{most} bytes");
+            let (result, bytes) = most(|| {
+                let result = read_all(AudioFile::open(&path));
+                let _ = read_all(AudioFile::from_reader(stream, "test"));
+                result
+            });
+            assert!(bytes < MEMORY, "{bytes} bytes");
             result
         }
 

@@ -2,13 +2,12 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use sori::features::{LogMel, frame_count, log_mel};
+use sori_tests::memory::{Counting, allocations};
 
 /// A hundred times stricter than what models need, so that a loss of precision shows.
 const TOLERANCE: f32 = 1e-5;
@@ -202,15 +201,15 @@ fn nothing_is_allocated_once_warm() {
     let mut frames = Vec::with_capacity(2 * frame_count(samples.len()) * LogMel::BINS);
     stream.accept(&samples, &mut frames);
     stream.finish(&mut frames);
-    let before = ALLOCATIONS.get();
+    let before = allocations();
     for piece in samples.chunks(333) {
         stream.accept(piece, &mut frames);
     }
     stream.finish(&mut frames);
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(allocations() - before, 0);
     // That allocations are counted at all:
     drop(std::hint::black_box(vec![0_u8; 10]));
-    assert_eq!(ALLOCATIONS.get() - before, 1);
+    assert_eq!(allocations() - before, 1);
 }
 
 #[track_caller]
@@ -225,27 +224,5 @@ fn assert_same_bits(left: &[f32], right: &[f32]) {
     }
 }
 
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-/// The system's allocator, counting each thread's allocations.
-struct Counting;
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-// SAFETY: every call is handed on unchanged to the system's allocator. Counting does not allocate:
-// the counter is initialised at compile time and has no destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps `alloc`'s contract, which is the same there.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System.alloc` above, with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}

@@ -2,13 +2,12 @@
 //! test process of its own.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use sori_tests::memory::{Counting, most_of_process};
 use sori_train::data::{
     Augmentation, Batching, Corpus, Loader, LoaderConfig, Position, Sampler, Shard, Source,
     Strictness, Tokenizer, TokenizerKind,
@@ -17,41 +16,8 @@ use sori_train::data::{
 /// The most bytes that a line may take, whatever it says.
 const MOST: f64 = 200.0;
 
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-fn count(size: usize) {
-    let live = LIVE.fetch_add(size, Ordering::Relaxed) + size;
-    PEAK.fetch_max(live, Ordering::Relaxed);
-}
-
-// SAFETY: every call goes to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
-        // SAFETY: the caller's promises are the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// The most bytes that were allocated at once while something was done.
-fn peak(body: impl FnOnce()) -> usize {
-    let before = LIVE.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
-    body();
-    PEAK.load(Ordering::Relaxed) - before
-}
 
 const TEXT: &str = "and though the prince was well aware that she had been for many years the mistress of the \
                     house in which his fathers had lived he had never yet asked himself what she thought of it";
@@ -123,7 +89,7 @@ fn a_line_of_a_manifest_takes_little_memory() {
                 tars: archives.then(|| tars.clone()),
                 ..Source::once(manifest)
             };
-            peak(|| {
+            most_of_process(|| {
                 let corpus = Corpus::read(&[source], Strictness::Strict).unwrap();
                 assert_eq!(corpus.len(), lines);
                 let start = Position::start_of(0);
@@ -142,6 +108,7 @@ fn a_line_of_a_manifest_takes_little_memory() {
                 // Into the second epoch: one plan is gone when the next is made.
                 while sampler.next_batch().unwrap().next.epoch == 0 {}
             })
+            .1
         });
         eprintln!("planning, in archives {archives}: {bytes:.1} bytes a line");
         // Less than its place and duration cannot be: then nothing is counted.
@@ -158,7 +125,7 @@ fn a_line_of_a_manifest_takes_little_memory() {
     let bytes = bytes_a_line(4_000, 24_000, |lines| {
         let manifest = path("manifest.jsonl");
         write_manifest(&manifest, lines);
-        peak(|| {
+        most_of_process(|| {
             let strict = Strictness::Strict;
             let corpus = Corpus::read(&[Source::once(&manifest)], strict).unwrap();
             let start = Position::start_of(0);
@@ -169,6 +136,7 @@ fn a_line_of_a_manifest_takes_little_memory() {
                 assert_eq!(batch.unwrap().utterances(), 4);
             }
         })
+        .1
     });
     eprintln!("loading: {bytes:.1} bytes a line");
     assert!((24.0..MOST).contains(&bytes), "{bytes}");
