@@ -14,6 +14,8 @@ static ALLOCATOR: Counting = Counting;
 
 #[path = "../../fuzz/bodies/c_abi.rs"]
 mod c_abi;
+#[path = "../../fuzz/bodies/input.rs"]
+mod input;
 
 #[test]
 fn calls_in_any_order() {

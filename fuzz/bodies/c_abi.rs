@@ -8,6 +8,8 @@ use std::sync::LazyLock;
 
 use sori_capi::*;
 
+use super::input::Input;
+
 const MOST_CALLS: usize = 120;
 
 const CONFIG: &[u8] = include_bytes!("../../tests/data/tone/config.json");
@@ -212,19 +214,7 @@ fn odd_options(options: &mut SoriOptions, input: &mut Input<'_>) {
     }
 }
 
-struct Input<'a>(&'a [u8]);
-
 impl Input<'_> {
-    fn byte(&mut self) -> u8 {
-        match self.0.split_first() {
-            Some((byte, rest)) => {
-                self.0 = rest;
-                *byte
-            }
-            None => 0,
-        }
-    }
-
     /// The newest is the most likely.
     fn among(&mut self, handles: &[usize]) -> usize {
         let back = usize::from(self.byte() % 8);

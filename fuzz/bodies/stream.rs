@@ -5,6 +5,7 @@ use sori::decode::BeamOptions;
 use sori::{EndpointRules, Event, Events, Options, Search, Stream};
 
 use super::ear;
+use super::input::Input;
 
 /// Calls of one run, and samples of one call.
 const MOST_CALLS: usize = 200;
@@ -118,19 +119,7 @@ impl Clock {
     }
 }
 
-struct Input<'a>(&'a [u8]);
-
 impl Input<'_> {
-    fn byte(&mut self) -> u8 {
-        match self.0.split_first() {
-            Some((byte, rest)) => {
-                self.0 = rest;
-                *byte
-            }
-            None => 0,
-        }
-    }
-
     fn float(&mut self) -> f32 {
         let byte = self.byte();
         if usize::from(byte) < ODD.len() {

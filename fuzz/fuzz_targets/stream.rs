@@ -2,6 +2,8 @@
 
 #[path = "../bodies/ear.rs"]
 mod ear;
+#[path = "../bodies/input.rs"]
+mod input;
 #[path = "../bodies/stream.rs"]
 mod stream;
 

@@ -5,12 +5,15 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod support;
+
 use sori::decode::BeamOptions;
-use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice};
-use sori::model::{Package, Precision};
-use sori::{EndpointRule, EndpointRules, Event, Options, Recognizer, Search, Stream};
+use sori::engine::EngineChoice;
+use sori::model::Package;
+use sori::{EndpointRule, EndpointRules, Event, Recognizer, Search, Stream};
 use sori_tests::chance::Chance;
 use sori_tests::tone::{Sound, TOKENS, ToneModel, speak, transcript};
+use support::{recognizer, tone};
 
 const UTTERANCES: usize = 500;
 
@@ -54,20 +57,6 @@ fn spoken_word(chance: &mut Chance) -> Vec<Sound> {
         .collect()
 }
 
-fn recognizer(directory: &std::path::Path, engine: EngineChoice, search: Search) -> Recognizer {
-    let engine = EngineOptions {
-        engine,
-        precision: PrecisionChoice::Exactly(Precision::Fp32),
-        threads: 1,
-    };
-    let options = Options {
-        engine,
-        search,
-        ..Options::default()
-    };
-    Recognizer::new(Package::open(directory).unwrap(), options).unwrap()
-}
-
 /// Recognisers of every chunk size, on both engines; one in three of them searches with a beam.
 fn recognizers() -> Vec<(String, Recognizer)> {
     let mut recognizers = Vec::new();
@@ -87,7 +76,8 @@ fn recognizers() -> Vec<(String, Recognizer)> {
                 };
                 let name =
                     format!("{engine:?}, {chunk_frames}+{overlap_frames} frames, beam {beam}");
-                recognizers.push((name, recognizer(directory.path(), engine, search)));
+                let package = Package::open(directory.path()).unwrap();
+                recognizers.push((name, recognizer(package, engine, search)));
             }
         }
     }
@@ -252,11 +242,7 @@ fn no_word_is_lost_in_one_long_stream() {
         script.push(Sound::Silence(chance.within(200..1800) as u32));
     }
     let samples = speak(&script);
-    let recognizer = recognizer(
-        concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/tone").as_ref(),
-        EngineChoice::Tract,
-        Search::Greedy,
-    );
+    let recognizer = recognizer(tone(), EngineChoice::Tract, Search::Greedy);
     let whole = hear(&mut recognizer.stream().unwrap(), &[&samples]);
     let (heard, expected) = (text(&whole), transcript(&script));
     let lost = heard

@@ -2,25 +2,17 @@
 //! known to the frame.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod support;
+
 use std::sync::Arc;
 
 use sori::decode::{Grammar, GrammarError, Phrases};
-use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice};
-use sori::model::{Package, Precision};
-use sori::{EndpointRules, Event, Options, Recognizer, Segment, Stream};
+use sori::engine::EngineChoice;
+use sori::{EndpointRules, Event, Recognizer, Search, Segment, Stream};
 use sori_tests::tone::{Sound, speak};
 
 fn recognizer() -> Recognizer {
-    let tone = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/tone");
-    let options = Options {
-        engine: EngineOptions {
-            engine: EngineChoice::Tract,
-            precision: PrecisionChoice::Exactly(Precision::Fp32),
-            threads: 1,
-        },
-        ..Options::default()
-    };
-    Recognizer::new(Package::open(tone).unwrap(), options).unwrap()
+    support::recognizer(support::tone(), EngineChoice::Tract, Search::Greedy)
 }
 
 fn parse(recognizer: &Recognizer, grammar: &str) -> Result<Grammar, GrammarError> {

@@ -22,6 +22,8 @@ mod audio;
 mod ear;
 #[path = "../../fuzz/bodies/hints.rs"]
 mod hints;
+#[path = "../../fuzz/bodies/input.rs"]
+mod input;
 #[path = "../../fuzz/bodies/lm.rs"]
 mod lm;
 #[path = "../../fuzz/bodies/package.rs"]

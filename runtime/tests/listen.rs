@@ -41,6 +41,18 @@ fn write_wav(path: &Path, rate: u32, script: &[Sound]) {
     writer.finalize().unwrap();
 }
 
+/// "one going", with so many milliseconds of silence behind.
+fn one_going(silence: u32) -> [Sound; 6] {
+    [
+        Sound::Silence(400),
+        Sound::Token(0, 320),
+        Sound::Silence(240),
+        Sound::Token(3, 320),
+        Sound::Token(5, 320),
+        Sound::Silence(silence),
+    ]
+}
+
 /// `sori listen` with its lines of output as they come.
 struct Listener {
     child: Child,
@@ -118,18 +130,7 @@ fn words_come_while_they_are_said_and_ctrl_c_finishes_the_last() {
         directory.path().join("last.wav"),
         directory.path().join("saved.wav"),
     );
-    write_wav(
-        &first,
-        16_000,
-        &[
-            Sound::Silence(400),
-            Sound::Token(0, 320),
-            Sound::Silence(240),
-            Sound::Token(3, 320),
-            Sound::Token(5, 320),
-            Sound::Silence(400),
-        ],
-    );
+    write_wav(&first, 16_000, &one_going(400));
     write_wav(
         &last,
         48_000,
@@ -322,18 +323,7 @@ fn a_screen_shows_words_and_leaves_them_on_stdout() {
         directory.path().join("speech.wav"),
         directory.path().join("said.txt"),
     );
-    write_wav(
-        &speech,
-        16_000,
-        &[
-            Sound::Silence(400),
-            Sound::Token(0, 320),
-            Sound::Silence(240),
-            Sound::Token(3, 320),
-            Sound::Token(5, 320),
-            Sound::Silence(1500),
-        ],
-    );
+    write_wav(&speech, 16_000, &one_going(1500));
     let command = format!(
         "stty rows 12 columns 60; exec '{}' listen --tui --model '{TONE}' --engine tract > '{}'",
         env!("CARGO_BIN_EXE_sori"),

@@ -3,38 +3,21 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod support;
+
 use proptest::prelude::*;
 use sori::decode::{BeamOptions, Fusion};
-use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice};
+use sori::engine::{EngineChoice, EngineOptions};
 use sori::lm::LanguageModel;
 use sori::model::{Package, Precision};
 use sori::{EndpointRule, EndpointRules, Event, Options, Recognizer, Search, Segment, Stream};
 use sori_tests::tone::{self, Sound, ToneModel, expected, speak, speak_at, transcript};
+use support::{on, tone};
 
 const ENGINES: [EngineChoice; 2] = [EngineChoice::Ort, EngineChoice::Tract];
 
-fn package() -> Package {
-    Package::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/tone")).unwrap()
-}
-
-fn recognizer_of(package: Package, engine: EngineChoice) -> Recognizer {
-    let engine = EngineOptions {
-        engine,
-        precision: PrecisionChoice::Exactly(Precision::Fp32),
-        threads: 1,
-    };
-    Recognizer::new(
-        package,
-        Options {
-            engine,
-            ..Options::default()
-        },
-    )
-    .unwrap()
-}
-
 fn recognizer(engine: EngineChoice) -> Recognizer {
-    recognizer_of(package(), engine)
+    support::recognizer(tone(), engine, Search::Greedy)
 }
 
 /// Everything a stream says of `samples`, heard in pieces of `piece`.
@@ -539,7 +522,7 @@ fn every_chunk_size_gives_the_same_words_and_chunked_equals_one_pass() {
         let one_pass = model.log_probs(&features);
         for engine in ENGINES {
             let package = Package::open(directory.path()).unwrap();
-            let recognizer = recognizer_of(package, engine);
+            let recognizer = support::recognizer(package, engine, Search::Greedy);
             let events = hear(
                 &mut recognizer.stream().unwrap(),
                 16_000,
@@ -548,12 +531,7 @@ fn every_chunk_size_gives_the_same_words_and_chunked_equals_one_pass() {
             );
             assert_eq!(text(&events), transcript(&script), "{engine:?} {model:?}");
 
-            let options = EngineOptions {
-                engine,
-                precision: PrecisionChoice::Exactly(Precision::Fp32),
-                threads: 1,
-            };
-            let engine = sori::engine::load(recognizer.package(), options).unwrap();
+            let engine = sori::engine::load(recognizer.package(), on(engine)).unwrap();
             let mut session = engine.session().unwrap();
             // Twice over one session, to see that a reset empties every cache.
             for _ in 0..2 {
@@ -639,8 +617,8 @@ fn one_sample_at_a_time_gives_the_same_events() {
 
 #[test]
 fn the_tone_model_is_what_the_tests_think_it_is() {
-    assert_eq!(package().tokens().len(), tone::TOKENS.len());
-    assert_eq!(package().tokens().blank(), tone::BLANK);
+    assert_eq!(tone().tokens().len(), tone::TOKENS.len());
+    assert_eq!(tone().tokens().blank(), tone::BLANK);
 }
 
 #[test]
@@ -656,7 +634,7 @@ fn a_recognizer_in_memory_hears_alike_and_lets_its_graph_go() {
     )
     .unwrap();
     for engine in ENGINES {
-        let in_memory = recognizer_of(package.clone(), engine);
+        let in_memory = support::recognizer(package.clone(), engine, Search::Greedy);
         assert_eq!(in_memory.package().precisions().count(), 0);
         let from_file = recognizer(engine);
         assert_eq!(from_file.package().precisions().count(), 2);
@@ -690,7 +668,7 @@ fn new_streams_ask_the_language_model_of_the_package_if_told_to() {
             language_model,
             ..Options::default()
         };
-        let package = package().with_language_model(model.clone());
+        let package = tone().with_language_model(model.clone());
         let recognizer = Recognizer::new(package, options).unwrap();
         let mut stream = recognizer.stream().unwrap();
         if by_hand {

@@ -3,13 +3,15 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod support;
+
 use sori::decode::BeamOptions;
-use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice};
-use sori::model::{Package, Precision};
-use sori::{Event, Options, Recognizer, Search, Segment, Stream};
+use sori::engine::EngineChoice;
+use sori::{Event, Search, Segment};
 use sori_tests::chance::Chance;
 use sori_tests::memory::{Counting, held};
 use sori_tests::tone::{Sound, speak_at};
+use support::{recognizer, tone};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -52,22 +54,6 @@ fn sound(rate: u32) -> Vec<f32> {
         *sample += (chance.next() >> 40) as f32 / (1 << 24) as f32 * 0.2 - 0.1;
     }
     samples
-}
-
-fn stream(engine: EngineChoice, search: Search) -> Stream {
-    let package =
-        Package::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/tone")).unwrap();
-    let engine = EngineOptions {
-        engine,
-        precision: PrecisionChoice::Exactly(Precision::Fp32),
-        threads: 1,
-    };
-    let options = Options {
-        engine,
-        search,
-        ..Options::default()
-    };
-    Recognizer::new(package, options).unwrap().stream().unwrap()
 }
 
 /// Bytes that the process has in memory, of which the system knows more than the allocator.
@@ -140,7 +126,7 @@ fn hours_are_like_the_first_minute() {
         let samples = sound(rate);
         let seconds = samples.len() as f64 / f64::from(rate);
         let (loops, long) = loops(seconds);
-        let mut stream = stream(engine, search);
+        let mut stream = recognizer(tone(), engine, search).stream().unwrap();
         let (mut first, mut reference) = (Vec::new(), Vec::new());
         let (mut warm, mut memory) = (0, Vec::new());
         let mut worst: f64 = 0.0;
