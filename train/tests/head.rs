@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use safetensors::SafeTensors;
-use sori_train::model::whisper::{self, CtcHead, CtcHeadConfig, Whisper};
+use sori_train::model::whisper::{self, CtcHead, CtcHeadConfig, Hears, Whisper};
 use sori_train::model::{CheckpointError, Pass, Teacher, TeacherError};
 use support::{golden, largest_difference, random, write_speech};
 use tch::{Device, Kind, nn};
@@ -42,10 +42,17 @@ fn tiny(whisper: &Whisper) -> CtcHeadConfig {
 #[test]
 fn a_longer_batch_mate_changes_nothing() {
     let whisper = encoder();
-    let store = nn::VarStore::new(Device::Cpu);
-    let head = CtcHead::new(&store, &tiny(&whisper), &whisper).unwrap();
     let features = random(1, &[2, 90, 8]).to_kind(Kind::Float);
-    for length in [61, 62, 63, 64] {
+    for (hears, length) in [Hears::Layers, Hears::Output]
+        .into_iter()
+        .flat_map(|hears| [61, 62, 63, 64].map(|length| (hears, length)))
+    {
+        let store = nn::VarStore::new(Device::Cpu);
+        let config = CtcHeadConfig {
+            hears,
+            ..tiny(&whisper)
+        };
+        let head = CtcHead::new(&store, &config, &whisper).unwrap();
         let pass = Pass::default();
         let together = head.listen(&whisper, &features, &[length, 90], None, pass);
         let alone = features.narrow(0, 0, 1).narrow(1, 0, length);
@@ -56,6 +63,34 @@ fn a_longer_batch_mate_changes_nothing() {
         let found = cut(&together.output.log_probs);
         assert!(largest_difference(&found, &alone.output.log_probs) < 1e-4);
         assert!(largest_difference(&cut(&together.hidden), &alone.hidden) < 1e-4);
+    }
+}
+
+#[test]
+fn what_was_kept_of_the_encoder_is_heard_as_the_encoder() {
+    let whisper = encoder();
+    let features = random(4, &[2, 90, 8]).to_kind(Kind::Float);
+    let (lengths, pass) = ([77, 90], Pass::default());
+    for (hears, unfrozen_layers, is_enough) in [
+        (Hears::Output, 0, true),
+        (Hears::Output, 1, false),
+        (Hears::Layers, 0, false),
+    ] {
+        let store = nn::VarStore::new(Device::Cpu);
+        let config = CtcHeadConfig {
+            hears,
+            unfrozen_layers,
+            ..tiny(&whisper)
+        };
+        let head = CtcHead::new(&store, &config, &whisper).unwrap();
+        let kept = whisper.listen(&features, &lengths, None);
+        let heard = head.hear(&kept.hidden, kept.lengths, pass);
+        assert_eq!(heard.is_some(), is_enough, "{config:?}");
+        if let Some(heard) = heard {
+            let live = head.listen(&whisper, &features, &lengths, None, pass);
+            assert_eq!(heard.lengths, live.output.lengths);
+            assert_eq!(heard.log_probs, live.output.log_probs);
+        }
     }
 }
 
@@ -273,6 +308,59 @@ fn a_trained_head_makes_a_teacher() {
 }
 
 #[test]
+fn an_encoder_whose_words_are_kept_is_asked_once() {
+    let workshop = Workshop::new();
+    let encoder = encoder_file();
+    let encoder = encoder.to_str().unwrap();
+    let with_encoder = format!("model.encoder={encoder}");
+    let kept = [
+        "--set",
+        "model.preset=head",
+        "--set",
+        &with_encoder,
+        "--set",
+        "model.hears=output",
+        "--set",
+        "model.cache=kept",
+    ];
+    let run = |words: &[&str]| workshop.succeeds(&[words, &kept[..]].concat());
+    let taught = run(&["teach", "head.toml"]);
+    assert!(taught.contains("6 of them"), "{taught}");
+    run(&["head", "head.toml", "-o", "run"]);
+    let taught = run(&["teach", "head.toml"]);
+    assert!(taught.contains("; 0 of them"), "{taught}");
+
+    let teacher = format!("whisper:{encoder}+run/final.safetensors");
+    let report = workshop.succeeds(&["evaluate", &teacher, "-m", "speech.jsonl", "--json"]);
+    assert!(word_error_rate(&report) < 0.5, "{report}");
+
+    // A student's teacher needs what was kept, and says about it what it says about the sound. Its first
+    // losses are the same to half precision.
+    let losses = |folder: &str, cache: Option<&str>| {
+        let teacher = format!("--teacher={teacher}");
+        let mut words = vec!["train", "student.toml", "-o", folder, &teacher];
+        let loss = "stage.guided.loss={ ctc = 0.0, guided = 0.5, softmax = 1.0, feature = 0.5 }";
+        words.extend(["--set", loss]);
+        let cache = cache.map(|cache| format!("teacher.cache={cache}"));
+        words.extend(cache.iter().flat_map(|cache| ["--set", cache]));
+        workshop.succeeds(&words);
+        let lines = fs::read_to_string(workshop.path(folder).join("metrics.jsonl")).unwrap();
+        let first: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+        ["train/guided", "train/softmax", "train/feature"].map(|loss| first[loss].as_f64().unwrap())
+    };
+    let live = losses("live", None);
+    let stores = || fs::read_dir(workshop.path("kept")).unwrap().count();
+    assert_eq!(stores(), 1);
+    for (folder, cache) in [("said", "kept"), ("again", "kept"), ("afresh", "other")] {
+        for (found, expected) in losses(folder, Some(cache)).into_iter().zip(live) {
+            let difference = (found - expected).abs() / expected;
+            assert!(difference < 2e-3, "{folder}: {found}, not {expected}");
+        }
+    }
+    assert_eq!(stores(), 2);
+}
+
+#[test]
 fn layers_that_are_trained_along_move_at_a_low_rate() {
     let workshop = Workshop::new();
     let encoder = encoder_file();
@@ -332,6 +420,10 @@ fn mistakes_are_told_before_training() {
         (
             &["--encoder", encoder, "--unfreeze", "3"],
             "unfrozen_layers",
+        ),
+        (
+            &["--encoder", encoder, "--set", "model.cache=kept"],
+            "the head needs more of the encoder than what is kept",
         ),
         (
             &["--encoder", encoder, "--set", "model.encoder_width=3"],

@@ -12,8 +12,10 @@ use crate::model::{ConfigError, ConformerConfig};
 /// `[model]`: `preset = "student"` (the default) or `"teacher"`, and any numbers of
 /// [`ConformerConfig`] that differ from it; or `preset = "head"`, a CTC head on the Whisper encoder
 /// in the file `encoder`, and any numbers of [`CtcHeadConfig`]. What follows from tokenizer and
-/// encoder is left out. With `init`, a trained model or a run's checkpoint, it begins with these
-/// weights instead of random ones.
+/// encoder is left out. A head whose `hears = "output"` may have a `cache`: a folder where what the
+/// encoder says is kept, so that it hears each utterance once at each speed, without quiet, room and
+/// noise; SpecAugment then hides some of what it said. With `init`, a trained model or a run's
+/// checkpoint, it begins with these weights instead of random ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Table", into = "Table")]
 pub struct ModelRecipe {
@@ -33,6 +35,8 @@ pub enum Network {
     Head {
         /// The file of the Whisper encoder, which decides over the encoder's numbers in `config`.
         encoder: PathBuf,
+        /// The folder where what it says is kept.
+        cache: Option<PathBuf>,
         /// The head.
         config: CtcHeadConfig,
     },
@@ -65,6 +69,15 @@ impl ModelRecipe {
         match &self.merged {
             Network::Conformer(_) => None,
             Network::Head { encoder, .. } => Some(encoder),
+        }
+    }
+
+    /// Where what the encoder under a head says is kept, if it is.
+    #[must_use]
+    pub fn cache(&self) -> Option<&PathBuf> {
+        match &self.merged {
+            Network::Conformer(_) => None,
+            Network::Head { cache, .. } => cache.as_ref(),
         }
     }
 
@@ -138,9 +151,19 @@ impl TryFrom<Table> for ModelRecipe {
                 derived("encoder_layers", "encoder")?;
                 let encoder = file("encoder")?
                     .ok_or("encoder: expected the file of a Whisper encoder, found none")?;
+                let cache = file("cache")?;
+                let config = merge(CtcHeadConfig::default(), numbers)?;
+                if cache.is_some() && !config.hears_only_output() {
+                    return Err(
+                        "cache: expected none, as the head needs more of the encoder than what \
+                                is kept: give hears = \"output\" and leave out unfrozen_layers"
+                            .into(),
+                    );
+                }
                 Network::Head {
                     encoder,
-                    config: merge(CtcHeadConfig::default(), numbers)?,
+                    cache,
+                    config,
                 }
             }
             other => {

@@ -310,11 +310,22 @@ impl Recipe {
         }
     }
 
-    /// Whether the teacher hears the speech alone, as what it says is kept.
+    /// Who listens beside the model that is trained: its teacher, or the encoder under it if what that
+    /// says is kept.
+    pub(crate) fn listener(&self) -> Option<TeacherRecipe> {
+        let (encoder, cache) = (self.model.encoder(), self.model.cache());
+        let kept = encoder.zip(cache).map(|(encoder, cache)| TeacherRecipe {
+            source: format!("whisper:{}", encoder.display()),
+            layer: None,
+            cache: Some(cache.clone()),
+        });
+        kept.or_else(|| self.teacher.clone())
+    }
+
+    /// Whether who listens hears the speech alone, as what it says is kept.
     pub(crate) fn keeps_clean(&self) -> bool {
-        self.teacher
-            .as_ref()
-            .is_some_and(|teacher| teacher.cache.is_some())
+        self.listener()
+            .is_some_and(|listener| listener.cache.is_some())
     }
 
     /// Checks everything that can be checked without the data and the teacher.

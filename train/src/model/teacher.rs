@@ -339,6 +339,31 @@ impl Teacher {
             }
         })
     }
+
+    /// What its head says about its own [`hidden`](TeacherOutput::hidden) vectors, (B, T, width) with so
+    /// many real frames each: [`log_probs`](TeacherOutput::log_probs). `None` if hidden vectors do not
+    /// say enough for that.
+    #[must_use]
+    pub fn say(&self, hidden: &Tensor, lengths: &[i64]) -> Option<Tensor> {
+        let Kind::Whisper { head, .. } = &self.kind else {
+            return None;
+        };
+        let output = no_grad(|| {
+            head.as_ref()?
+                .hear(hidden, lengths.to_vec(), Pass::default())
+        })?;
+        Some(output.log_probs)
+    }
+
+    /// Whether [`say`](Self::say) says anything.
+    #[must_use]
+    pub fn speaks_from_hidden(&self) -> bool {
+        let Kind::Whisper { head, .. } = &self.kind else {
+            return false;
+        };
+        head.as_ref()
+            .is_some_and(|head| head.config().hears_only_output())
+    }
 }
 
 fn open_script(path: &Path, device: Device) -> Result<Kind, TeacherError> {

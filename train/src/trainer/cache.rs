@@ -2,7 +2,8 @@
 //!
 //! Content-addressed: by the teacher's files, its layer and its precision (a folder each), and by the
 //! sound itself. So it can be shared by recipes, runs and processes, and nothing in it is ever out of
-//! date. The store is LMDB, which maps it into memory.
+//! date. Where a head hears nothing but what an encoder gives out, that lies in the encoder's own
+//! folder, for all heads on it. The stores are LMDB, which maps them into memory.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use super::error::TrainError;
-use crate::config::{Precision, Stage};
+use crate::config::{Precision, Recipe};
 use crate::data::Clean;
 use crate::model::{TeacherOutput, TeacherSource};
 
@@ -43,9 +44,12 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    pub(super) fn by(stages: &[Stage]) -> Self {
-        let mut wanted = Self::default();
-        for Stage { loss, .. } in stages {
+    pub(super) fn by(recipe: &Recipe) -> Self {
+        let mut wanted = Self {
+            hidden: recipe.model.encoder().is_some(),
+            ..Self::default()
+        };
+        for loss in recipe.stages.iter().map(|stage| &stage.loss) {
             wanted.posteriors |= loss.softmax > 0.0;
             wanted.map |= loss.sam > 0.0;
             wanted.hidden |= loss.feature > 0.0;
@@ -83,25 +87,26 @@ pub(super) fn key(clean: &Clean) -> Key {
     key
 }
 
-/// The store of one teacher.
+/// What one teacher said.
 #[derive(Clone)]
 pub(super) struct Cache {
-    path: PathBuf,
-    store: Env,
-    records: Database<Bytes, Bytes>,
+    own: Store,
+    /// What the encoder under its head said, if the head needs nothing else.
+    encoder: Option<Store>,
     wanted: Wanted,
 }
 
-impl Cache {
-    /// Opens the store of a teacher in a folder, or makes it.
-    pub(super) fn open(
-        folder: &Path,
-        source: &TeacherSource,
-        layer: Option<usize>,
-        precision: Precision,
-        wanted: Wanted,
-    ) -> Result<Self, TrainError> {
-        let path = folder.join(fingerprint(source, layer, precision)?);
+/// An LMDB store.
+#[derive(Clone)]
+struct Store {
+    path: PathBuf,
+    env: Env,
+    records: Database<Bytes, Bytes>,
+}
+
+impl Store {
+    /// Opens the store in a folder, or makes it.
+    fn open(path: PathBuf) -> Result<Self, TrainError> {
         let failed = |reason: io::Error| TrainError::Io {
             path: path.clone(),
             reason,
@@ -112,40 +117,108 @@ impl Cache {
         // SAFETY: the file is only ever written by LMDB, which locks it between processes; whoever
         // truncates it by other means while it is mapped breaks this, as with any mapped file.
         #[expect(unsafe_code, reason = "a file can be mapped in no other way")]
-        let store = unsafe { options.open(&path) }.map_err(|error| failed(to_io(error)))?;
+        let env = unsafe { options.open(&path) }.map_err(|error| failed(to_io(error)))?;
         let create = || {
-            let mut transaction = store.write_txn()?;
-            let records = store.create_database(&mut transaction, None)?;
+            let mut transaction = env.write_txn()?;
+            let records = env.create_database(&mut transaction, None)?;
             transaction.commit()?;
             Ok(records)
         };
         let records = create().map_err(|error| failed(to_io(error)))?;
+        Ok(Self { path, env, records })
+    }
+
+    /// Fills a record with these kinds; false where one is not there, or damaged.
+    fn read(
+        &self,
+        key: &Key,
+        kinds: &[RecordKind],
+        record: &mut Record,
+    ) -> Result<bool, TrainError> {
+        let mut read = || {
+            let transaction = self.env.read_txn()?;
+            for kind in kinds {
+                let bytes = self.records.get(&transaction, &named(*kind, key))?;
+                if bytes.and_then(|bytes| record.take(*kind, bytes)).is_none() {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        read().map_err(|error| self.failed(error))
+    }
+
+    /// Keeps what records have of these kinds.
+    fn write(
+        &self,
+        keys: &[Key],
+        kinds: &[RecordKind],
+        records: &[Record],
+    ) -> Result<(), TrainError> {
+        let write = || {
+            let mut transaction = self.env.write_txn()?;
+            for (key, record) in keys.iter().zip(records) {
+                for kind in kinds.iter().copied().filter(|kind| record.has(*kind)) {
+                    let (key, value) = (named(kind, key), record.bytes(kind));
+                    self.records.put(&mut transaction, &key, &value)?;
+                }
+            }
+            transaction.commit()
+        };
+        write().map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: heed::Error) -> TrainError {
+        TrainError::Io {
+            path: self.path.clone(),
+            reason: to_io(error),
+        }
+    }
+}
+
+impl Cache {
+    /// Opens the store of a teacher in a folder, or makes it. A teacher that `speaks_from_hidden`
+    /// vectors shares the store of the encoder under its head.
+    pub(super) fn open(
+        folder: &Path,
+        source: &TeacherSource,
+        layer: Option<usize>,
+        precision: Precision,
+        wanted: Wanted,
+        speaks_from_hidden: bool,
+    ) -> Result<Self, TrainError> {
+        let store = |source: &TeacherSource| {
+            Store::open(folder.join(fingerprint(source, layer, precision)?))
+        };
+        let own = store(source)?;
+        let encoder = match source {
+            TeacherSource::Whisper { encoder, .. } if speaks_from_hidden => {
+                Some(store(&TeacherSource::Whisper {
+                    encoder: encoder.clone(),
+                    head: None,
+                })?)
+            }
+            _ => None,
+        };
+        let hidden = wanted.hidden || encoder.is_some();
         Ok(Self {
-            path,
-            store,
-            records,
-            wanted,
+            own,
+            encoder,
+            wanted: Wanted { hidden, ..wanted },
         })
     }
 
-    /// What is wanted of an utterance, if all of it is there.
+    /// What is wanted of an utterance, if all of it is there, or all but what can be said from its
+    /// hidden vectors.
     pub(super) fn get(&self, key: &Key) -> Result<Option<Record>, TrainError> {
-        let read = || -> heed::Result<Option<Record>> {
-            let transaction = self.store.read_txn()?;
-            let mut record = Record::default();
-            for (kind, is_wanted) in self.wanted.kinds() {
-                if is_wanted {
-                    let Some(bytes) = self.records.get(&transaction, &named(kind, key))? else {
-                        return Ok(None);
-                    };
-                    if record.take(kind, bytes).is_none() {
-                        return Ok(None);
-                    }
-                }
-            }
-            Ok(Some(record))
-        };
-        read().map_err(|error| self.failed(error))
+        let (heard, said) = self.wanted.kinds();
+        let mut record = Record::default();
+        let encoder = self.encoder.as_ref().unwrap_or(&self.own);
+        if !encoder.read(key, &heard, &mut record)? {
+            return Ok(None);
+        }
+        let whole = self.own.read(key, &said, &mut record)?;
+        Ok((whole || self.encoder.is_some()).then_some(record))
     }
 
     /// Keeps what a teacher said about some utterances, which stay in their order.
@@ -157,32 +230,22 @@ impl Cache {
         let records: Vec<_> = (0..keys.len())
             .map(|row| Record::of(output, row, self.wanted))
             .collect();
-        let write = || -> heed::Result<()> {
-            let mut transaction = self.store.write_txn()?;
-            for (key, record) in keys.iter().zip(&records) {
-                for (kind, is_wanted) in self.wanted.kinds() {
-                    if is_wanted {
-                        let (key, value) = (named(kind, key), record.bytes(kind));
-                        self.records.put(&mut transaction, &key, &value)?;
-                    }
-                }
-            }
-            transaction.commit()
-        };
-        write().map_err(|error| self.failed(error))?;
+        let (heard, said) = self.wanted.kinds();
+        let encoder = self.encoder.as_ref().unwrap_or(&self.own);
+        encoder.write(keys, &heard, &records)?;
+        self.own.write(keys, &said, &records)?;
         Ok(records)
+    }
+
+    /// Whether something is still to be said about an utterance.
+    pub(super) fn is_unsaid(&self, record: &Record) -> bool {
+        let (_, said) = self.wanted.kinds();
+        said.iter().any(|kind| !record.has(*kind))
     }
 
     /// Whether the teacher's attention map has to be computed for what is missing.
     pub(super) fn attention(&self) -> bool {
         self.wanted.map
-    }
-
-    fn failed(&self, error: heed::Error) -> TrainError {
-        TrainError::Io {
-            path: self.path.clone(),
-            reason: to_io(error),
-        }
     }
 }
 
@@ -229,13 +292,22 @@ enum RecordKind {
 }
 
 impl Wanted {
-    fn kinds(self) -> [(RecordKind, bool); 4] {
-        [
-            (RecordKind::Spikes, self.spikes),
-            (RecordKind::Posteriors, self.posteriors),
-            (RecordKind::Map, self.map),
-            (RecordKind::Hidden, self.hidden),
-        ]
+    /// What an encoder gives, and what a head says.
+    fn kinds(self) -> (Vec<RecordKind>, Vec<RecordKind>) {
+        let kinds = |kinds: [(RecordKind, bool); 2]| {
+            let wanted = kinds.into_iter().filter(|(_, is_wanted)| *is_wanted);
+            wanted.map(|(kind, _)| kind).collect()
+        };
+        (
+            kinds([
+                (RecordKind::Hidden, self.hidden),
+                (RecordKind::Map, self.map),
+            ]),
+            kinds([
+                (RecordKind::Spikes, self.spikes),
+                (RecordKind::Posteriors, self.posteriors),
+            ]),
+        )
     }
 }
 
@@ -283,6 +355,21 @@ impl Record {
         }
     }
 
+    fn has(&self, kind: RecordKind) -> bool {
+        match kind {
+            RecordKind::Spikes => !self.spikes.is_empty(),
+            RecordKind::Posteriors => !self.posteriors.is_empty(),
+            RecordKind::Map => !self.map.is_empty(),
+            RecordKind::Hidden => !self.hidden.is_empty(),
+        }
+    }
+
+    /// Adds what was said about its hidden vectors.
+    pub(super) fn complete(&mut self, said: Self) {
+        self.spikes = said.spikes;
+        self.posteriors = said.posteriors;
+    }
+
     fn bytes(&self, kind: RecordKind) -> Vec<u8> {
         let mut bytes = (self.frames as u32).to_le_bytes().to_vec();
         let halves = |values: &[f16]| values.iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -316,6 +403,23 @@ impl Record {
         }
         Some(())
     }
+}
+
+/// The hidden vectors of some utterances, (B, T, width), padded with zeros, and the real frames of each.
+pub(super) fn hidden(records: &[&Record], device: Device) -> (Tensor, Vec<i64>) {
+    let lengths: Vec<_> = records.iter().map(|record| record.frames as i64).collect();
+    let longest = lengths.iter().copied().max().unwrap_or(0) as usize;
+    let width = records
+        .first()
+        .map_or(0, |record| record.hidden.len() / record.frames);
+    let mut values = vec![0.0; records.len() * longest * width];
+    for (record, values) in records.iter().zip(values.chunks_mut(longest * width)) {
+        let seen = record.hidden.len().min(values.len());
+        record.hidden[..seen].convert_to_f32_slice(&mut values[..seen]);
+    }
+    let shape = [records.len() as i64, longest as i64, width as i64];
+    let values = Tensor::from_slice(&values).view(shape).to_device(device);
+    (values, lengths)
 }
 
 /// One utterance of a batch: what the teacher said about its clean sound, and where that lies in what

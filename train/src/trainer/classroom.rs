@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tch::{Device, no_grad};
+use tch::{Device, Tensor, no_grad};
 
 use super::error::TrainError;
 use super::feed::{Course, Ear};
@@ -14,16 +14,21 @@ use super::objective::{Comparison, Objective};
 use super::precision;
 use super::student::{Student, Weighted};
 use crate::config::{Precision, Recipe, Stage};
-use crate::data::Tokenizer;
+use crate::data::{SpecAugment, Tokenizer};
 use crate::evaluate::{SpikeAgreement, spike_agreement};
 use crate::front_end::FrontEnd;
 use crate::loss::Frames;
-use crate::model::{Context, Output, Pass};
+use crate::model::{Context, Output, Pass, TeacherOutput};
 
 /// Who takes part in training, and how they listen.
 pub(super) struct Classroom {
     pub(super) student: Student,
+    /// The teacher; or the encoder under a head, if what it says is kept.
     teacher: Option<Listener>,
+    /// Whether it is the encoder.
+    is_encoder: bool,
+    /// What of its words is hidden from the head.
+    masks: SpecAugment,
     /// What the student hears, if it is anything else than our log-mel frames.
     own_front_end: Option<FrontEnd>,
     pub(super) tokenizer: Arc<Tokenizer>,
@@ -40,10 +45,10 @@ impl Classroom {
         let tokenizer = Arc::new(Tokenizer::load(&recipe.data.tokenizer)?);
         let network = recipe.model.network(tokenizer.pieces().len())?;
         let architecture = Architecture::open(network, device)?;
-        let teacher = match &recipe.teacher {
+        let teacher = match &recipe.listener() {
             Some(teacher) => {
                 let mut listener = Listener::open(teacher, device)?;
-                listener.keep(teacher, precision, &recipe.stages)?;
+                listener.keep(teacher, precision, recipe)?;
                 Some(listener)
             }
             None => None,
@@ -54,11 +59,11 @@ impl Classroom {
             }
         }
         let ears = [
+            ("the encoder", architecture.max_frames()),
             (
                 "the teacher",
                 teacher.as_ref().and_then(Listener::max_frames),
             ),
-            ("the encoder", architecture.max_frames()),
         ];
         for (who, most) in ears {
             check_length(&recipe.data, who, most)?;
@@ -75,8 +80,13 @@ impl Classroom {
                 recipe.ema_decay,
                 device,
             )?,
-            own_front_end: architecture.front_end().cloned(),
+            own_front_end: match recipe.model.cache() {
+                Some(_) => None,
+                None => architecture.front_end().cloned(),
+            },
             teacher,
+            is_encoder: recipe.model.cache().is_some(),
+            masks: recipe.data.spec_augment.clone(),
             tokenizer,
             contexts: recipe.contexts.contexts(),
             precision,
@@ -129,7 +139,9 @@ impl Classroom {
         let attention = stage.loss.sam > 0.0;
         let autocast = precision::begin(self.precision, self.device)?;
         let teacher = match &self.teacher {
-            Some(teacher) if stage.loss.need_teacher() => teacher.hear(course, attention)?,
+            Some(teacher) if self.is_encoder || stage.loss.need_teacher() => {
+                teacher.hear(course, attention)?
+            }
             _ => None,
         };
         let pass = Pass {
@@ -137,7 +149,7 @@ impl Classroom {
             train,
             attention,
         };
-        let student = self.listen(weights, course, pass);
+        let student = self.listen(weights, course, teacher.as_ref(), pass);
         drop(autocast);
         let compared = Comparison {
             student: &student,
@@ -158,7 +170,13 @@ impl Classroom {
             ..Pass::default()
         };
         let _autocast = precision::begin(self.precision, self.device)?;
-        Ok(no_grad(|| self.listen(&self.student.raw, course, pass)))
+        let said = match &self.teacher {
+            Some(encoder) if self.is_encoder => encoder.hear(course, false)?,
+            _ => None,
+        };
+        Ok(no_grad(|| {
+            self.listen(&self.student.raw, course, said.as_ref(), pass)
+        }))
     }
 
     /// Compares spikes with those of a teacher that has the student's tokens; `None` without one.
@@ -190,7 +208,19 @@ impl Classroom {
         }))
     }
 
-    fn listen(&self, weights: &Weighted, course: &Course, pass: Pass) -> Output {
+    fn listen(
+        &self,
+        weights: &Weighted,
+        course: &Course,
+        said: Option<&TeacherOutput>,
+        pass: Pass,
+    ) -> Output {
+        if let Some(said) = said.filter(|_| self.is_encoder) {
+            let said = self.masked(said, course, pass.train);
+            if let Some(output) = weights.model.hear(&said, pass) {
+                return output;
+            }
+        }
         let own = (&course.batch.features, &course.batch.frames);
         let (features, frames) = match (&self.own_front_end, &course.other_features) {
             (Some(_), Some((features, frames))) => (features, frames),
@@ -198,6 +228,32 @@ impl Classroom {
         };
         let features = features.to_device(self.device);
         weights.model.listen(&features, frames, pass)
+    }
+
+    /// What the encoder said, in training with some of it hidden.
+    fn masked(&self, said: &TeacherOutput, course: &Course, train: bool) -> TeacherOutput {
+        let hide = |hidden: &Tensor| {
+            let (size, masks) = (hidden.size(), train.then_some(&self.masks));
+            let Some(masks) = masks.filter(|masks| !masks.is_none()) else {
+                return hidden.shallow_clone();
+            };
+            let (width, row) = (size[2] as usize, (size[1] * size[2]) as usize);
+            let mut values = vec![0.0_f32; hidden.numel()];
+            hidden.copy_data(&mut values, hidden.numel());
+            let rows = values.chunks_mut(row.max(1)).zip(&said.lengths);
+            for ((values, &frames), &hearing) in rows.zip(&course.batch.hearings) {
+                masks.apply(&mut values[..frames as usize * width], width, hearing);
+            }
+            Tensor::from_slice(&values)
+                .view(&size[..])
+                .to_device(self.device)
+        };
+        TeacherOutput {
+            hidden: said.hidden.as_ref().map(hide),
+            log_probs: None,
+            attention: None,
+            lengths: said.lengths.clone(),
+        }
     }
 }
 

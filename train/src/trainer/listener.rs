@@ -2,11 +2,11 @@
 
 use tch::{Device, Tensor};
 
-use super::cache::{self, Cache, Placed, Wanted};
+use super::cache::{self, Cache, Placed, Record, Wanted};
 use super::error::TrainError;
-use super::feed::Course;
+use super::feed::{Course, Known};
 use super::provenance::Provenance;
-use crate::config::{DataRecipe, Precision, Stage, TeacherRecipe};
+use crate::config::{DataRecipe, Precision, Recipe, Stage, TeacherRecipe};
 use crate::data::{Tokenizer, audio};
 use crate::front_end::FrontEnd;
 use crate::loss::{HeadMatching, LossError};
@@ -144,20 +144,20 @@ impl Listener {
     /// Keeps what it says about clean speech, and says it again, in `folder`.
     pub(super) fn keep(
         &mut self,
-        recipe: &TeacherRecipe,
+        teacher: &TeacherRecipe,
         precision: Precision,
-        stages: &[Stage],
+        recipe: &Recipe,
     ) -> Result<(), TrainError> {
-        self.cache = match &recipe.cache {
+        self.cache = match &teacher.cache {
             Some(folder) => {
-                let source = recipe.source.parse()?;
-                let wanted = Wanted::by(stages);
+                let source = teacher.source.parse()?;
                 Some(Cache::open(
                     folder,
                     &source,
-                    recipe.layer,
+                    teacher.layer,
                     precision,
-                    wanted,
+                    Wanted::by(recipe),
+                    self.teacher.speaks_from_hidden(),
                 )?)
             }
             None => None,
@@ -192,21 +192,52 @@ impl Listener {
             None => Vec::new(),
         }
         .into_iter();
-        let rows = known
+        let records = known
             .iter()
+            .filter_map(|known| known.record.clone().or_else(|| fresh.next()));
+        let mut records: Vec<_> = records.collect();
+        self.say(cache, known, &mut records)?;
+        let rows = records
+            .into_iter()
             .zip(&course.batch.clean)
             .zip(&course.batch.frames);
         let placed: Vec<_> = rows
-            .filter_map(|((known, clean), &frames)| {
-                let record = known.record.clone().or_else(|| fresh.next())?;
-                Some(Placed {
-                    record,
-                    leading: clean.leading,
-                    frames,
-                })
+            .map(|((record, clean), &frames)| Placed {
+                record,
+                leading: clean.leading,
+                frames,
             })
             .collect();
         Ok(Some(cache::join(&placed, self.outputs, self.device)))
+    }
+
+    /// Says about hidden vectors that were kept what was not said before, and keeps it.
+    fn say(
+        &self,
+        cache: &Cache,
+        known: &[Known],
+        records: &mut [Record],
+    ) -> Result<(), TrainError> {
+        let utterances = known.iter().zip(records);
+        let (keys, mut unsaid): (Vec<_>, Vec<_>) = utterances
+            .filter(|(_, record)| cache.is_unsaid(record))
+            .map(|(known, record)| (known.key, record))
+            .unzip();
+        if unsaid.is_empty() {
+            return Ok(());
+        }
+        let records: Vec<_> = unsaid.iter().map(|record| &**record).collect();
+        let (hidden, lengths) = cache::hidden(&records, self.device);
+        let said = TeacherOutput {
+            log_probs: self.teacher.say(&hidden, &lengths),
+            attention: None,
+            hidden: None,
+            lengths,
+        };
+        for (record, said) in unsaid.iter_mut().zip(cache.put(&keys, &said)?) {
+            record.complete(said);
+        }
+        Ok(())
     }
 }
 

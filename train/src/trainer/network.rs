@@ -8,7 +8,7 @@ use super::error::TrainError;
 use crate::config::Network;
 use crate::front_end::FrontEnd;
 use crate::model::whisper::{self, CtcHead, CtcHeadConfig, Whisper};
-use crate::model::{self, ConfigError, Conformer, ConformerConfig, Output, Pass};
+use crate::model::{self, ConfigError, Conformer, ConformerConfig, Output, Pass, TeacherOutput};
 
 /// A kind of model with its numbers.
 pub(super) enum Architecture {
@@ -30,7 +30,9 @@ impl Architecture {
     pub(super) fn open(network: Network, device: Device) -> Result<Self, TrainError> {
         Ok(match network {
             Network::Conformer(config) => Self::Conformer(config),
-            Network::Head { encoder, config } => {
+            Network::Head {
+                encoder, config, ..
+            } => {
                 let encoder = whisper::load(&encoder, device).map_err(model::TeacherError::from)?;
                 let config = CtcHeadConfig {
                     encoder_width: encoder.width(),
@@ -97,6 +99,14 @@ impl Model {
             Self::Head { encoder, head } => {
                 head.listen(encoder, features, lengths, None, pass).output
             }
+        }
+    }
+
+    /// Hears what the encoder under it said, where that is all that the model needs.
+    pub(super) fn hear(&self, said: &TeacherOutput, pass: Pass) -> Option<Output> {
+        match self {
+            Self::Conformer(_) => None,
+            Self::Head { head, .. } => head.hear(said.hidden.as_ref()?, said.lengths.clone(), pass),
         }
     }
 

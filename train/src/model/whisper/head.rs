@@ -2,9 +2,11 @@
 //! frame.
 //!
 //! The outputs of all layers, each normalised, are mixed with learned weights (as Yang et al. 2021,
-//! arXiv 2105.01051, mix them); two frames are put side by side, which gives our 25 a second; then
-//! Conformer layers, which see the whole utterance, and the CTC head. Some of the encoder's last
-//! layers may be trained along; the head then carries its own copy of them.
+//! arXiv 2105.01051, mix them), and two frames are put side by side, which gives our 25 a second. Or it
+//! hears only what the encoder gives out, at 25 frames a second already: that can be kept, and the head
+//! then be trained without the encoder. Then come Conformer layers, which see the whole utterance, and
+//! the CTC head. Some of the encoder's last layers may be trained along; the head then carries its own
+//! copy of them.
 
 use std::path::Path;
 
@@ -26,6 +28,17 @@ pub(crate) const CONFIG: &str = "ctc_head";
 /// Where the layers of the encoder that are trained along lie.
 pub(crate) const TUNED: &str = "tuned";
 
+/// What a head hears of the encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hears {
+    /// A learned mix of all layers, frames two by two.
+    #[default]
+    Layers,
+    /// [`WhisperOutput::hidden`](super::WhisperOutput::hidden).
+    Output,
+}
+
 /// The numbers that make a head. The defaults have about three million parameters on Whisper base.
 ///
 /// ```
@@ -42,8 +55,10 @@ pub struct CtcHeadConfig {
     pub vocabulary: i64,
     /// Width of the encoder's frames.
     pub encoder_width: i64,
-    /// Layers of the encoder, all of which are mixed.
+    /// Layers of the encoder.
     pub encoder_layers: i64,
+    /// What it hears of them.
+    pub hears: Hears,
     /// How many of the encoder's last layers are trained along.
     pub unfrozen_layers: i64,
     /// Width of the head's frames.
@@ -56,7 +71,7 @@ pub struct CtcHeadConfig {
     pub feed_forward: i64,
     /// Taps of the depthwise convolution, odd.
     pub kernel: i64,
-    /// Dropout of the mixed frames and after every module.
+    /// Dropout of what it hears and after every module.
     pub dropout: f64,
 }
 
@@ -66,6 +81,7 @@ impl Default for CtcHeadConfig {
             vocabulary: 256,
             encoder_width: 512,
             encoder_layers: 6,
+            hears: Hears::Layers,
             unfrozen_layers: 0,
             d_model: 256,
             layers: 2,
@@ -99,6 +115,12 @@ impl CtcHeadConfig {
         self.trunk().validate()
     }
 
+    /// Whether all it needs is what a frozen encoder gives out.
+    #[must_use]
+    pub fn hears_only_output(&self) -> bool {
+        self.hears == Hears::Output && self.unfrozen_layers == 0
+    }
+
     /// Parameters of a head on an encoder of this inner width, to the unit.
     fn parameters(&self, inner: i64) -> i64 {
         let linear = |inputs: i64, outputs: i64| inputs * outputs + outputs;
@@ -109,10 +131,11 @@ impl CtcHeadConfig {
             + linear(width, inner)
             + linear(inner, width)
             + 4 * width;
-        self.encoder_layers
-            + linear(2 * width, self.d_model)
-            + trunk.map(|(_, count)| count).sum::<i64>()
-            + self.unfrozen_layers * tuned
+        let input = match self.hears {
+            Hears::Layers => self.encoder_layers + linear(2 * width, self.d_model),
+            Hears::Output => linear(width, self.d_model),
+        };
+        input + trunk.map(|(_, count)| count).sum::<i64>() + self.unfrozen_layers * tuned
     }
 
     /// Conformer layers that see everything, over frames that come from the encoder: the numbers
@@ -139,7 +162,8 @@ impl CtcHeadConfig {
 #[derive(Debug)]
 pub struct CtcHead {
     config: CtcHeadConfig,
-    mix: Tensor,
+    /// Weights of the encoder's layers, if it hears them.
+    mix: Option<Tensor>,
     projection: nn::Linear,
     trunk: Trunk,
     /// In place of the encoder's last layers.
@@ -198,12 +222,16 @@ impl CtcHead {
                 no_grad(|| tensor.copy_(own));
             }
         }
+        let (mix, frames) = match config.hears {
+            Hears::Layers => (Some(path.zeros("mix", &[config.encoder_layers])), 2),
+            Hears::Output => (None, 1),
+        };
         Ok(Self {
             config: config.clone(),
-            mix: path.zeros("mix", &[config.encoder_layers]),
+            mix,
             projection: fresh::linear(
                 &path / "projection",
-                2 * config.encoder_width,
+                frames * config.encoder_width,
                 config.d_model,
             ),
             trunk: Trunk::new(&path, &config.trunk()),
@@ -234,32 +262,53 @@ impl CtcHead {
         let heard = whisper
             .encoder
             .forward(features, lengths, wanted, &self.tuned);
-        let mixed = self.mixed(&heard.layers);
-        let mixed = mixed.dropout(self.config.dropout, pass.train);
-        let odd = mixed.size()[1] % 2;
-        let pairs = mixed
-            .constant_pad_nd([0, 0, 0, odd])
-            .unflatten(1, [-1, 2])
-            .flatten(2, 3);
+        let hidden = pool::average(&heard.hidden, 1, &heard.lengths);
         let lengths = pool::lengths(&heard.lengths);
+        let output = match &self.mix {
+            Some(mix) => {
+                let mixed = self.mixed(mix, &heard.layers);
+                let odd = mixed.size()[1] % 2;
+                let pairs = mixed
+                    .constant_pad_nd([0, 0, 0, odd])
+                    .unflatten(1, [-1, 2])
+                    .flatten(2, 3);
+                self.say(&pairs, lengths, pass)
+            }
+            None => self.say(&self.normed(&hidden), lengths, pass),
+        };
         HeadOutput {
-            output: self
-                .trunk
-                .forward(&self.projection.forward(&pairs), lengths, pass),
+            output,
             attention: heard.map.map(|map| pool::map(&map, &heard.lengths)),
-            hidden: pool::average(&heard.hidden, 1, &heard.lengths),
+            hidden,
         }
     }
 
+    /// Hears what the encoder gives out, (B, T, width) with so many real frames each; `None` if it
+    /// needs more of the encoder than that.
+    #[must_use]
+    pub fn hear(&self, hidden: &Tensor, lengths: Vec<i64>, pass: Pass) -> Option<Output> {
+        self.config
+            .hears_only_output()
+            .then(|| self.say(&self.normed(hidden), lengths, pass))
+    }
+
+    fn say(&self, heard: &Tensor, lengths: Vec<i64>, pass: Pass) -> Output {
+        let heard = heard.dropout(self.config.dropout, pass.train);
+        self.trunk
+            .forward(&self.projection.forward(&heard), lengths, pass)
+    }
+
     /// The layers' outputs, (B, T, width) each, as one.
-    fn mixed(&self, layers: &[Tensor]) -> Tensor {
-        let width = [self.config.encoder_width];
-        let weights = self.mix.softmax(0, Kind::Float);
-        let weighted = layers.iter().zip(0..).map(|(layer, index)| {
-            let normed = layer.layer_norm(width, None::<&Tensor>, None::<&Tensor>, 1e-5, false);
-            normed * weights.get(index)
-        });
+    fn mixed(&self, mix: &Tensor, layers: &[Tensor]) -> Tensor {
+        let weights = mix.softmax(0, Kind::Float);
+        let layers = layers.iter().zip(0..);
+        let weighted = layers.map(|(layer, index)| self.normed(layer) * weights.get(index));
         weighted.sum()
+    }
+
+    fn normed(&self, x: &Tensor) -> Tensor {
+        let width = [self.config.encoder_width];
+        x.layer_norm(width, None::<&Tensor>, None::<&Tensor>, 1e-5, false)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::front_end::{FrontEnd, WhisperFeatures};
 use encoder::{Encoder, Geometry};
 
 pub(crate) use head::{CONFIG as HEAD_KEY, TUNED};
-pub use head::{CtcHead, CtcHeadConfig, HeadOutput, load_head};
+pub use head::{CtcHead, CtcHeadConfig, HeadOutput, Hears, load_head};
 
 /// An encoder of Whisper with what it hears.
 #[derive(Debug)]
