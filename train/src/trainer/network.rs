@@ -22,7 +22,10 @@ pub(super) enum Architecture {
 /// A model with parameters.
 pub(super) enum Model {
     Conformer(Box<Conformer>),
-    Head { encoder: Rc<Whisper>, head: CtcHead },
+    Head {
+        encoder: Rc<Whisper>,
+        head: Box<CtcHead>,
+    },
 }
 
 impl Architecture {
@@ -53,7 +56,7 @@ impl Architecture {
             }
             Self::Head { encoder, config } => Model::Head {
                 encoder: encoder.clone(),
-                head: CtcHead::new(store, config, encoder)?,
+                head: Box::new(CtcHead::new(store, config, encoder)?),
             },
         })
     }
