@@ -60,8 +60,8 @@ pub enum EngineChoice {
 /// Which graph of a package to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PrecisionChoice {
-    /// The faster one on the engine that runs: int8 on `ort`, fp32 on `tract`; whichever there is
-    /// when the package has only one.
+    /// The faster one on the engine that runs: int8 on `ort`, and on `tract` where the processor is
+    /// x86-64 with AVX2, else fp32; whichever there is when the package has only one.
     #[default]
     Auto,
     /// This one or none.
@@ -175,11 +175,11 @@ fn load_ort(_: &Package, _: EngineOptions) -> Result<Arc<dyn Engine>, EngineErro
 
 #[cfg(feature = "tract")]
 fn load_tract(package: &Package, options: EngineOptions) -> Result<Arc<dyn Engine>, EngineError> {
-    let graph = choose(
-        package,
-        options.precision,
-        [Precision::Fp32, Precision::Int8],
-    )?;
+    let mut preferred = [Precision::Fp32, Precision::Int8];
+    if tract::is_fast_on_int8() {
+        preferred.reverse();
+    }
+    let graph = choose(package, options.precision, preferred)?;
     contained("tract", package, || {
         tract::load(package, graph, options.threads)
     })

@@ -15,6 +15,14 @@ mod quantised;
 
 const NAME: &str = "tract";
 
+/// Whether this processor has the products by bytes that make int8 the faster precision.
+pub(super) fn is_fast_on_int8() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return int8::Avx2::detect().is_some();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 struct TractEngine {
     plan: Arc<TypedRunnableModel>,
     /// Frames of a window.
