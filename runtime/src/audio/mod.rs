@@ -1,12 +1,13 @@
 //! Sources of sound: mono `f32` samples in `[-1, 1]`, in pieces, in bounded memory.
 //!
-//! Three sources give samples at the rate that the input has, and [`Resampler`] brings any of them
+//! Four sources give samples at the rate that the input has, and [`Resampler`] brings any of them
 //! to the [`SAMPLE_RATE`] that the recogniser hears:
 //!
 //! | Source | Input | Feature |
 //! |---|---|---|
 //! | `AudioFile` | WAV, FLAC, MP3, Ogg Vorbis, Opus, M4A and other files | `files` |
 //! | [`PcmReader`] | raw samples without a header, for example from a pipe | always there |
+//! | `OpusPackets` | Opus packets without a container, for example of a call | `files` |
 //! | `Microphone` | the sound system's input devices | `microphone` |
 //!
 //! Channels are averaged. Whoever has samples already needs none of the sources: convert with
@@ -32,6 +33,8 @@ mod formats;
 #[cfg(feature = "microphone")]
 mod microphone;
 mod mono;
+#[cfg(feature = "files")]
+mod opus;
 mod pcm;
 mod resample;
 
@@ -42,6 +45,8 @@ pub use error::AudioError;
 pub use file::AudioFile;
 #[cfg(feature = "microphone")]
 pub use microphone::{DeviceFormat, DeviceInfo, Microphone, devices};
+#[cfg(feature = "files")]
+pub use opus::OpusPackets;
 pub use pcm::{PcmFormat, PcmReader, i16_to_f32};
 pub use resample::Resampler;
 

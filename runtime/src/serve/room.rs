@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::body::Bytes;
 use cpu_time::ThreadTime;
-use sori::audio::{AudioError, AudioFile, PcmReader};
+use sori::audio::{AudioError, AudioFile, OpusPackets, PcmReader, SAMPLE_RATE};
 use sori::{Event, Stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
@@ -65,6 +66,45 @@ impl Source for Pcm {
             return Ok(false);
         }
         self.read(samples)
+    }
+}
+
+/// Sound from a socket, as the client said it would send it.
+pub(crate) enum Sent {
+    Pcm(Pcm),
+    /// Packets that are still to be decoded.
+    Opus(OpusPackets, VecDeque<Bytes>),
+}
+
+impl Sent {
+    /// Puts the bytes of a message in.
+    pub(crate) fn put(&mut self, bytes: Bytes) {
+        match self {
+            Self::Pcm(pcm) => pcm.get_mut().extend(bytes),
+            Self::Opus(_, packets) => packets.push_back(bytes),
+        }
+    }
+}
+
+impl Source for Sent {
+    fn sample_rate(&self) -> u32 {
+        match self {
+            Self::Pcm(pcm) => pcm.sample_rate(),
+            Self::Opus(..) => SAMPLE_RATE,
+        }
+    }
+
+    fn read(&mut self, samples: &mut Vec<f32>) -> Result<bool, AudioError> {
+        match self {
+            Self::Pcm(pcm) => Source::read(pcm, samples),
+            Self::Opus(decoder, packets) => {
+                let Some(packet) = packets.pop_front() else {
+                    return Ok(false);
+                };
+                decoder.decode(&packet, samples)?;
+                Ok(true)
+            }
+        }
     }
 }
 

@@ -10,11 +10,14 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sori::Event;
-use sori::audio::{PcmFormat, PcmReader, SAMPLE_RATE};
+use sori::audio::{AudioError, OpusPackets, PcmFormat, PcmReader, SAMPLE_RATE};
 
 use super::Server;
-use super::room::{Failure, Hearing, Pcm, Seat};
+use super::room::{Failure, Hearing, Seat, Sent};
 use super::socket::{self, Client, Fault, Given};
+
+/// The format whose messages are one Opus packet each.
+const OPUS: &str = "opus";
 
 /// The first message of a client.
 #[derive(Deserialize)]
@@ -23,10 +26,10 @@ struct Opening {
     /// May be left out.
     #[serde(default, rename = "type")]
     _kind: Option<OpeningKind>,
-    /// A name of [`PcmFormat`].
+    /// A name of [`PcmFormat`], or [`OPUS`].
     #[serde(default = "default_format")]
     format: String,
-    /// Hz.
+    /// Hz; an Opus packet needs none.
     #[serde(default = "default_rate")]
     sample_rate: u32,
     #[serde(default = "one")]
@@ -88,7 +91,7 @@ async fn session(server: Arc<Server>, seat: Seat, mut client: Client) {
 async fn converse(server: &Server, seat: Seat, client: &mut Client) -> Result<(), Fault> {
     let opening = opening(client).await?;
     let partials = opening.partials;
-    let mut hearing = server.room.open(seat, move || pcm(&opening)).await?;
+    let mut hearing = server.room.open(seat, move || source(&opening)).await?;
     let model = &server.room.model;
     let ready = json!({
         "event": "ready",
@@ -132,23 +135,33 @@ async fn opening(client: &mut Client) -> Result<Opening, Fault> {
     }
 }
 
-fn pcm(opening: &Opening) -> Result<Pcm, sori::audio::AudioError> {
-    let format = opening.format.parse()?;
+fn source(opening: &Opening) -> Result<Sent, AudioError> {
+    const NAME: &str = "the stream";
+    if opening.format == OPUS {
+        return Ok(Sent::Opus(OpusPackets::new(NAME)?, VecDeque::new()));
+    }
+    let format = opening.format.parse().map_err(|error| match error {
+        AudioError::UnknownPcmFormat { found, expected } => AudioError::UnknownPcmFormat {
+            found,
+            expected: format!("{expected}, {OPUS}"),
+        },
+        other => other,
+    })?;
     let (rate, channels) = (opening.sample_rate, opening.channels);
-    PcmReader::new(VecDeque::new(), "the stream", format, rate, channels)
+    let pcm = PcmReader::new(VecDeque::new(), NAME, format, rate, channels)?;
+    Ok(Sent::Pcm(pcm))
 }
 
 /// Hears until the client says that this was all.
 async fn hear(
     client: &mut Client,
-    hearing: &mut Hearing<Pcm>,
+    hearing: &mut Hearing<Sent>,
     partials: bool,
 ) -> Result<(), Fault> {
     loop {
         match client.hear().await {
             Given::Sound(bytes) => {
-                let source = hearing.source().ok_or(Failure::Panicked)?;
-                source.get_mut().extend(bytes);
+                hearing.source().ok_or(Failure::Panicked)?.put(bytes);
                 let mut more = true;
                 while more {
                     let heard = hearing.step().await?;

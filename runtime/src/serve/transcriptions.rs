@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::multipart::{Field, Multipart, MultipartError, MultipartRejection};
@@ -81,13 +82,13 @@ async fn transcribe(server: &Arc<Server>, request: Request) -> Result<Response, 
         .map_err(|_| full())?;
     let receiving = async {
         let form = Multipart::from_request(request, server).await?;
-        Form::read(form, server.limits.upload).await
+        Form::read(form, &server.limits).await
     };
     let form = timeout(Limits::UPLOAD_TIME, receiving)
         .await
         .map_err(|_| {
             let message = format!("the file did not arrive within {:?}", Limits::UPLOAD_TIME);
-            Refusal::new(StatusCode::REQUEST_TIMEOUT, "timeout", message)
+            late(message)
         })??;
     form.check_language(&server.room.model.language)?;
     let (name, bytes) = form
@@ -160,26 +161,41 @@ impl From<MultipartError> for Refusal {
     }
 }
 
+/// A part of a form, unless nothing arrives for so long.
+async fn within<T, E: Into<Refusal>>(
+    patience: Duration,
+    part: impl Future<Output = Result<T, E>>,
+) -> Result<T, Refusal> {
+    let silent = |_| late(format!("nothing arrived for {patience:?}"));
+    let part = timeout(patience, part).await.map_err(silent)?;
+    part.map_err(Into::into)
+}
+
+fn late(message: String) -> Refusal {
+    Refusal::new(StatusCode::REQUEST_TIMEOUT, "timeout", message)
+}
+
 impl Form {
-    async fn read(mut fields: Multipart, most: usize) -> Result<Self, Refusal> {
+    async fn read(mut fields: Multipart, limits: &Limits) -> Result<Self, Refusal> {
         let mut form = Self::default();
-        while let Some(field) = fields.next_field().await? {
+        while let Some(mut field) = within(limits.idle, fields.next_field()).await? {
             let name = field.name().unwrap_or_default().to_owned();
             if name == "file" {
                 let file = field.file_name().unwrap_or("file").to_owned();
-                let bytes = field.bytes().await?;
-                if bytes.len() > most {
-                    let message = format!(
-                        "the file has {} bytes, expected at most {most}",
-                        bytes.len()
-                    );
-                    let status = StatusCode::PAYLOAD_TOO_LARGE;
-                    return Err(Refusal::new(status, "file_too_large", message));
+                let mut bytes = Vec::new();
+                while let Some(chunk) = within(limits.idle, field.chunk()).await? {
+                    if bytes.len() + chunk.len() > limits.upload {
+                        let most = limits.upload;
+                        let message = format!("the file has more than {most} bytes");
+                        let status = StatusCode::PAYLOAD_TOO_LARGE;
+                        return Err(Refusal::new(status, "file_too_large", message));
+                    }
+                    bytes.extend_from_slice(&chunk);
                 }
-                form.file = Some((file, bytes));
+                form.file = Some((file, bytes.into()));
                 continue;
             }
-            let value = short_text(field).await?;
+            let value = within(limits.idle, short_text(field)).await?;
             match name.as_str() {
                 "response_format" => form.format = ResponseFormat::parse(&value)?,
                 "language" => form.language = Some(value).filter(|tag| !tag.is_empty()),

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use crate::client::{Answer, FIRST, SECOND, Server, finals, s16};
+use crate::client::{Answer, FIRST, PATIENCE, SECOND, Server, finals, s16};
 
 /// The code of the error that a stream ends in, and the code of its closing frame.
 fn end_of(server: &Server, opening: &str, then: &[u8]) -> (String, u16) {
@@ -213,6 +213,32 @@ fn there_are_so_many_seats_and_connections() {
         server.metric("sori_refused_total{reason=\"connections\"}"),
         1.0
     );
+}
+
+#[test]
+fn who_never_reads_and_who_stops_sending_hold_up_nobody() {
+    let server = Server::start(&["--idle-timeout", "1"]);
+    // A file of which the second half never comes.
+    let mut halves = server.connect();
+    let head = "POST /v1/audio/transcriptions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n\
+                content-type: multipart/form-data; boundary=b\r\n\r\n\
+                --b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\nRIFF";
+    halves.write_all(head.as_bytes()).unwrap();
+    assert_eq!(Answer::read(halves).error(), (408, "timeout".to_owned()));
+
+    // One who gets a reply to each message and takes none: once no more fits between us, the server stops
+    // hearing, and after a second lets go.
+    let mut deaf = server.socket("/vosk");
+    let stream = deaf.socket.get_mut();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    let started = Instant::now();
+    let messages = std::iter::repeat_with(|| deaf.socket.send(vec![0; 2].into()))
+        .take_while(Result::is_ok)
+        .take_while(|_| started.elapsed() < PATIENCE)
+        .count();
+    assert!(messages > 0 && started.elapsed() < PATIENCE, "{messages}");
+    assert_eq!(server.open_streams(0), 0);
+    server.assert_well();
 }
 
 #[test]

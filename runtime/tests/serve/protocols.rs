@@ -81,6 +81,60 @@ fn a_stream_takes_floats_in_stereo_at_another_rate_and_can_do_without_partials()
     assert!(events.iter().all(|event| event["event"] != "partial"));
 }
 
+/// The packets of an Ogg Opus file, without the two of its header (RFC 3533, section 6).
+fn opus_packets(mut ogg: &[u8]) -> Vec<Vec<u8>> {
+    let (mut packets, mut open) = (Vec::new(), Vec::new());
+    while !ogg.is_empty() {
+        let (header, rest) = ogg.split_at(27);
+        assert!(header.starts_with(b"OggS"));
+        let (lengths, mut rest) = rest.split_at(usize::from(header[26]));
+        for &length in lengths {
+            let (part, after) = rest.split_at(usize::from(length));
+            open.extend_from_slice(part);
+            rest = after;
+            if length < 255 {
+                packets.push(std::mem::take(&mut open));
+            }
+        }
+        ogg = rest;
+    }
+    packets.split_off(2)
+}
+
+#[test]
+fn a_stream_takes_opus_packets() {
+    let server = Server::start(&[]);
+    let packets = opus_packets(&std::fs::read(format!("{TONE}/../audio/sample.opus")).unwrap());
+    assert!(packets.len() > 200, "{}", packets.len());
+    let mut client = server.socket("/v1/stream");
+    client.text(r#"{"format":"opus"}"#);
+    for packet in &packets {
+        client.sound(packet, packet.len());
+    }
+    client.text(r#"{"type":"finish"}"#);
+    let (events, frame) = client.rest();
+    assert_eq!(u16::from(frame.unwrap().code), 1000);
+    assert_eq!(finals(&events), [FIRST, SECOND]);
+    let duration = events.last().unwrap()["duration"].as_f64().unwrap();
+    assert!((duration - 4.24).abs() < 0.05, "{duration}");
+
+    // Two frames of one size in a packet of an odd one.
+    let mut client = server.socket("/v1/stream");
+    client.text(r#"{"format":"opus"}"#);
+    client.sound(&packets[0], packets[0].len());
+    client.sound(&[0xf9, 1, 2, 3], 4);
+    let (events, frame) = client.rest();
+    let error = events.last().unwrap();
+    assert_eq!(error["code"], "bad-audio", "{events:?}");
+    let told = error["message"].as_str().unwrap();
+    assert!(
+        told.starts_with("the stream: broken after 0.0 s of sound: opus"),
+        "{told}"
+    );
+    assert_eq!(u16::from(frame.unwrap().code), 1007);
+    server.assert_well();
+}
+
 #[test]
 fn two_clients_at_once_do_not_hear_each_other() {
     let server = Server::start(&["--workers", "1"]);

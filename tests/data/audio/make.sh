@@ -15,6 +15,8 @@ make() { # rate, arguments for ffmpeg, file
 make 44100 -c:a libmp3lame -b:a 48k tone.mp3
 make 44100 -c:a libvorbis -q:a 0 tone.ogg
 make 48000 -c:a libopus -b:a 24k tone.opus
+# The sample of the tone model.
+ffmpeg -v error -y -bitexact -i ../tone/sample.wav -flags +bitexact -fflags +bitexact -map_metadata -1 -c:a libopus -b:a 32k sample.opus
 make 22050 -c:a flac tone.flac
 make 44100 -c:a aac -b:a 32k tone.m4a
 make 44100 -c:a aac -b:a 32k tone.aac
