@@ -200,25 +200,33 @@ impl Cache {
             }
             _ => None,
         };
-        let hidden = wanted.hidden || encoder.is_some();
         Ok(Self {
             own,
             encoder,
-            wanted: Wanted { hidden, ..wanted },
+            wanted,
         })
+    }
+
+    /// What is written of an utterance: a later head may speak from hidden vectors that no stage compares.
+    fn kept(&self) -> Wanted {
+        Wanted {
+            hidden: self.wanted.hidden || self.encoder.is_some(),
+            ..self.wanted
+        }
     }
 
     /// What is wanted of an utterance, if all of it is there, or all but what can be said from its
     /// hidden vectors.
     pub(super) fn get(&self, key: &Key) -> Result<Option<Record>, TrainError> {
-        let (heard, said) = self.wanted.kinds();
         let mut record = Record::default();
-        let encoder = self.encoder.as_ref().unwrap_or(&self.own);
-        if !encoder.read(key, &heard, &mut record)? {
+        let whole = self.own.read(key, &self.wanted.kinds().1, &mut record)?;
+        if !whole && self.encoder.is_none() {
             return Ok(None);
         }
-        let whole = self.own.read(key, &said, &mut record)?;
-        Ok((whole || self.encoder.is_some()).then_some(record))
+        // Hidden vectors are the bulk: they are read where something is to be said from them, or compared.
+        let (heard, _) = if whole { self.wanted } else { self.kept() }.kinds();
+        let encoder = self.encoder.as_ref().unwrap_or(&self.own);
+        Ok(encoder.read(key, &heard, &mut record)?.then_some(record))
     }
 
     /// Keeps what a teacher said about some utterances, which stay in their order.
@@ -228,9 +236,9 @@ impl Cache {
         output: &TeacherOutput,
     ) -> Result<Vec<Record>, TrainError> {
         let records: Vec<_> = (0..keys.len())
-            .map(|row| Record::of(output, row, self.wanted))
+            .map(|row| Record::of(output, row, self.kept()))
             .collect();
-        let (heard, said) = self.wanted.kinds();
+        let (heard, said) = self.kept().kinds();
         let encoder = self.encoder.as_ref().unwrap_or(&self.own);
         encoder.write(keys, &heard, &records)?;
         self.own.write(keys, &said, &records)?;
@@ -241,6 +249,13 @@ impl Cache {
     pub(super) fn is_unsaid(&self, record: &Record) -> bool {
         let (_, said) = self.wanted.kinds();
         said.iter().any(|kind| !record.has(*kind))
+    }
+
+    /// Lets go of what served to say something and no stage compares.
+    pub(super) fn trim(&self, record: &mut Record) {
+        if !self.wanted.hidden {
+            record.hidden.clear();
+        }
     }
 
     /// Whether the teacher's attention map has to be computed for what is missing.

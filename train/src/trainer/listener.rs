@@ -197,6 +197,7 @@ impl Listener {
             .filter_map(|known| known.record.clone().or_else(|| fresh.next()));
         let mut records: Vec<_> = records.collect();
         self.say(cache, known, &mut records)?;
+        records.iter_mut().for_each(|record| cache.trim(record));
         let rows = records
             .into_iter()
             .zip(&course.batch.clean)

@@ -30,8 +30,9 @@ pub struct Taught {
     pub stopped: bool,
 }
 
-/// Lets the recipe's teacher, or the encoder under its head, hear all training speech at all speeds, and keeps what its stages compare
-/// in `teacher.cache` or `model.cache`. What is there already is left out, so that it can be stopped and called again.
+/// Lets the recipe's teacher, or the encoder under its head, hear all training speech at all speeds, and
+/// keeps what its stages compare in `teacher.cache` or `model.cache`. What is there already is left out, so
+/// that it can be stopped and called again.
 /// Several processes, of which `peers` tells, share the speech; they need not wait for each other.
 ///
 /// # Errors
@@ -43,16 +44,15 @@ pub fn teach(
     peers: &Peers,
 ) -> Result<Taught, TrainError> {
     recipe.validate()?;
-    let Some(teacher) = recipe.listener() else {
-        return Err(TrainError::NothingKept);
-    };
-    let Some(cache) = &teacher.cache else {
+    let teacher = recipe.listener();
+    let Some((teacher, Some(cache))) = teacher.as_ref().map(|teacher| (teacher, &teacher.cache))
+    else {
         return Err(TrainError::NothingKept);
     };
     log::info!("the teacher's words are kept in {}", cache.display());
-    let mut listener = Listener::open(&teacher, device)?;
+    let mut listener = Listener::open(teacher, device)?;
     let precision = precision::suited(recipe.precision, device);
-    listener.keep(&teacher, precision, recipe)?;
+    listener.keep(teacher, precision, recipe)?;
     check_length(&recipe.data, "the teacher", listener.max_frames())?;
 
     let tokenizer = std::sync::Arc::new(Tokenizer::load(&recipe.data.tokenizer)?);
