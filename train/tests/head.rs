@@ -358,6 +358,28 @@ fn an_encoder_whose_words_are_kept_is_asked_once() {
         }
     }
     assert_eq!(stores(), 2);
+
+    // A student that compares no hidden vectors: what it hears for the first and the second time is the same.
+    let posteriors = |folder: &str| {
+        let (teacher, out) = (format!("--teacher={teacher}"), format!("-o={folder}"));
+        let loss = "stage.guided.loss={ ctc = 0.0, softmax = 1.0 }";
+        let cache = "teacher.cache=posteriors";
+        workshop.succeeds(&[
+            "train",
+            "student.toml",
+            &out,
+            &teacher,
+            "--set",
+            loss,
+            "--set",
+            cache,
+            "--set=seed=7",
+        ]);
+        let lines = fs::read_to_string(workshop.path(folder).join("metrics.jsonl")).unwrap();
+        let first: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+        first["train/softmax"].as_f64().unwrap()
+    };
+    assert_eq!(posteriors("first"), posteriors("second"));
 }
 
 #[test]
