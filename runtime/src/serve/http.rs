@@ -13,19 +13,19 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use super::limits::Limits;
+use super::lingering::{Lingering, farewell};
 use super::refusal::{Refusal, json_response};
 use super::{Server, access, page, stream, transcriptions, vosk};
 
 /// Bytes of a request's header.
 const HEADER: usize = 32 << 10;
-/// Clients that are being told that there are too many.
-const TURNED_AWAY: usize = 64;
+/// Clients that are being seen off: told that there are too many, or that this was all.
+const DOORMEN: usize = 64;
 
 fn router(server: Arc<Server>) -> Router {
     let upload = server.limits.upload + Limits::FORM;
@@ -78,7 +78,7 @@ pub(crate) async fn serve(listener: TcpListener, server: Arc<Server>) {
     let app = router(Arc::clone(&server));
     let limit = server.limits.connections;
     let places = Arc::new(Semaphore::new(limit));
-    let doormen = Arc::new(Semaphore::new(TURNED_AWAY));
+    let doormen = Arc::new(Semaphore::new(DOORMEN));
     let mut closing = server.closing.clone();
     loop {
         let accepted = tokio::select! {
@@ -96,6 +96,9 @@ pub(crate) async fn serve(listener: TcpListener, server: Arc<Server>) {
             }
         };
         if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+            // Captions are small and should not wait for one another.
+            let _ = socket.set_nodelay(true);
+            let socket = Lingering::new(socket, Arc::clone(&doormen));
             tokio::spawn(connection(socket, app.clone(), Arc::clone(&server), place));
             continue;
         }
@@ -109,6 +112,7 @@ pub(crate) async fn serve(listener: TcpListener, server: Arc<Server>) {
         server.room.emptied().await;
         // Only a closed semaphore gives an error, and this one is never closed.
         let _ = places.acquire_many(limit as u32).await;
+        let _ = doormen.acquire_many(DOORMEN as u32).await;
     };
     if timeout(Limits::GRACE, everyone).await.is_err() {
         log::warn!("not every client left within {:?}", Limits::GRACE);
@@ -116,13 +120,11 @@ pub(crate) async fn serve(listener: TcpListener, server: Arc<Server>) {
 }
 
 async fn connection(
-    socket: TcpStream,
+    socket: Lingering,
     app: Router,
     server: Arc<Server>,
     _place: OwnedSemaphorePermit,
 ) {
-    // Captions are small and should not wait for one another.
-    let _ = socket.set_nodelay(true);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(server.limits.opening())
@@ -144,7 +146,7 @@ async fn connection(
 }
 
 /// Tells one client too many so.
-async fn turn_away(mut socket: TcpStream, _doorman: OwnedSemaphorePermit) {
+async fn turn_away(socket: TcpStream, _doorman: OwnedSemaphorePermit) {
     const BODY: &str = "{\"error\":{\"message\":\"too many connections; try again later\",\
         \"type\":\"server_error\",\"param\":null,\"code\":\"too_many_connections\"}}";
     let sorry = format!(
@@ -152,13 +154,5 @@ async fn turn_away(mut socket: TcpStream, _doorman: OwnedSemaphorePermit) {
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{BODY}",
         BODY.len()
     );
-    let _ = timeout(Duration::from_secs(1), async {
-        socket.write_all(sorry.as_bytes()).await?;
-        socket.shutdown().await?;
-        // Unread bytes would take the answer along.
-        let mut rest = [0; 1024];
-        while socket.read(&mut rest).await? > 0 {}
-        Ok::<(), std::io::Error>(())
-    })
-    .await;
+    farewell(socket, sorry.as_bytes()).await;
 }

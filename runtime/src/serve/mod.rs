@@ -6,6 +6,7 @@
 mod access;
 mod http;
 mod limits;
+mod lingering;
 mod metrics;
 mod page;
 mod refusal;

@@ -138,16 +138,15 @@ impl Client {
         }
     }
 
-    /// Says farewell, and reads what is still on its way: a socket closed on unread bytes would take
-    /// our last words along.
+    /// Says why this was all, and waits for the client to say the same.
     pub(crate) async fn close(mut self, fault: Option<&Fault>) {
-        const FAREWELL: Duration = Duration::from_secs(1);
+        const PATIENCE: Duration = Duration::from_secs(1);
         let reason = fault.map(ToString::to_string).unwrap_or_default();
         let frame = CloseFrame {
             code: fault.map_or(close_code::NORMAL, Fault::close_code),
             reason: shortened(&reason).into(),
         };
-        let _ = timeout(FAREWELL, async {
+        let _ = timeout(PATIENCE, async {
             self.socket.send(Message::Close(Some(frame))).await?;
             while let Some(Ok(_)) = self.socket.recv().await {}
             Ok::<(), axum::Error>(())

@@ -127,6 +127,27 @@ fn a_message_has_a_largest_size_whatever_it_claims() {
 }
 
 #[test]
+fn who_is_refused_in_the_middle_of_a_message_can_end_it_and_hears_why() {
+    let server = Server::start(&[]);
+    let mut client = server.socket("/v1/stream");
+    client.text("{}");
+    client.event("ready");
+    let socket = client.socket.get_mut();
+    socket.write_all(&[0x82, 0xff]).unwrap();
+    socket.write_all(&(2_u64 << 20).to_be_bytes()).unwrap();
+    socket.write_all(&[0; 4]).unwrap();
+    // The server has long said what it had to say.
+    std::thread::sleep(Duration::from_millis(300));
+    for _ in 0..32 {
+        socket.write_all(&[0; 64 << 10]).unwrap();
+    }
+    let (events, frame) = client.rest();
+    assert_eq!(events.last().unwrap()["code"], "message-too-large");
+    assert_eq!(u16::from(frame.unwrap().code), 1009);
+    server.assert_well();
+}
+
+#[test]
 fn garbage_and_half_closed_sockets_free_their_seats() {
     let server = Server::start(&["--max-streams", "2"]);
     for garbage in [
