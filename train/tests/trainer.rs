@@ -846,6 +846,53 @@ fn teaching_goes_through_all_speech_once() {
 }
 
 #[test]
+fn what_was_said_at_one_speed_serves_for_all() {
+    let shop = Workshop::new();
+    let teacher = shop.teacher();
+    let cache = format!("teacher.cache={}", shop.path("cache").display());
+    let live: Vec<&str> = [&teacher[..]].into_iter().chain(SPEED_ONLY).collect();
+    let cached = [&live[..], &[&cache]].concat();
+    let stretched = [&cached[..], &["teacher.stretch=true"]].concat();
+    let ask = |changes: &[&str]| {
+        let recipe = shop.recipe(EVERYTHING, changes);
+        let stop = AtomicBool::new(false);
+        teach(&recipe, Device::Cpu, &stop, &NO_PEERS).unwrap().asked
+    };
+    assert_eq!(ask(&stretched), 8);
+    shop.train(&shop.recipe(EVERYTHING, &stretched), "stretched")
+        .unwrap();
+    // Nothing was asked meanwhile: two of three speeds are still unheard.
+    assert_eq!(ask(&stretched), 0);
+    assert_eq!(ask(&cached), 16);
+    assert_eq!(figures(&shop.path("stretched"), "train/softmax").len(), 8);
+
+    // Where the speed stays, so does what was said.
+    let own_speed = ["data.augmentation.speed.factors=[1.0]"];
+    for (changes, run) in [(&cached, "as it was"), (&stretched, "unstretched")] {
+        let changes = [&changes[..], &own_speed].concat();
+        shop.train(&shop.recipe(EVERYTHING, &changes), run).unwrap();
+    }
+    for loss in [
+        "train/sam",
+        "train/feature",
+        "train/guided",
+        "train/softmax",
+    ] {
+        let [was, is] = ["as it was", "unstretched"].map(|run| figures(&shop.path(run), loss));
+        assert!(!was.is_empty());
+        assert_eq!(was, is, "{loss}");
+    }
+
+    let changes = [&live[..], &["teacher.stretch=true"]].concat();
+    let changes: Vec<_> = changes.iter().map(ToString::to_string).collect();
+    let error = config::read(&shop.path("recipe.toml"), &changes).unwrap_err();
+    assert_eq!(
+        error.to_string().split_once(": ").unwrap().1,
+        "teacher.stretch must be false, or a teacher.cache to stretch from, found true"
+    );
+}
+
+#[test]
 fn a_cache_keeps_no_single_heads() {
     let shop = Workshop::new();
     let teacher = shop.teacher();

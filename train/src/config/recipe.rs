@@ -8,7 +8,9 @@ use super::error::{RecipeError, require};
 use super::model::ModelRecipe;
 use super::optimiser::Optimiser;
 use super::stage::Stage;
-use crate::data::{Augmentation, Batching, LoaderConfig, Source, SpecAugment, Strictness};
+use crate::data::{
+    Augmentation, Batching, KeptSpeech, LoaderConfig, Source, SpecAugment, Strictness,
+};
 use crate::loss::HeadMatching;
 use crate::model::{Context, TeacherSource};
 
@@ -84,6 +86,10 @@ pub struct TeacherRecipe {
     /// compared as means over heads. Default: none, it hears what the student hears each time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
+    /// What it says about speech at its own speed is stretched to other speeds, instead of asking it about each: no
+    /// longer exact, but speeds may then be as many as one likes. Needs a cache. Default: no.
+    #[serde(default)]
+    pub stretch: bool,
 }
 
 /// `[data]`.
@@ -318,14 +324,19 @@ impl Recipe {
             source: format!("whisper:{}", encoder.display()),
             layer: None,
             cache: Some(cache.clone()),
+            stretch: false,
         });
         kept.or_else(|| self.teacher.clone())
     }
 
-    /// Whether who listens hears the speech alone, as what it says is kept.
-    pub(crate) fn keeps_clean(&self) -> bool {
-        self.listener()
-            .is_some_and(|listener| listener.cache.is_some())
+    /// What who listens hears of the speech alone, if what it says is kept.
+    pub(crate) fn keeps_clean(&self) -> KeptSpeech {
+        match self.listener() {
+            Some(listener) if listener.cache.is_none() => KeptSpeech::None,
+            Some(listener) if listener.stretch => KeptSpeech::AtOwnSpeed,
+            Some(_) => KeptSpeech::AsPlayed,
+            None => KeptSpeech::None,
+        }
     }
 
     /// Checks everything that can be checked without the data and the teacher.
@@ -431,6 +442,12 @@ impl Recipe {
                         .as_ref()
                         .map_or("".into(), |path| path.to_string_lossy()),
                     teacher.cache.is_none() || grouped.is_none(),
+                )?;
+                require(
+                    "teacher.stretch",
+                    "false, or a teacher.cache to stretch from",
+                    teacher.stretch,
+                    !teacher.stretch || teacher.cache.is_some(),
                 )?;
                 let holds = teacher.source.parse::<TeacherSource>();
                 let expected = "sori:FILE, nemo:FILE, whisper:ENCODER, whisper:ENCODER+HEAD or torchscript:FILE";

@@ -41,8 +41,10 @@ pub struct Batch {
 /// An utterance's speech without what augmentation puts around and over it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Clean {
-    /// 16 kHz, at the speed that was drawn.
+    /// 16 kHz.
     pub samples: Vec<f32>,
+    /// How much faster than this it is played in what is heard.
+    pub speed: f64,
     /// Samples of quiet before it in what is heard.
     pub leading: usize,
 }

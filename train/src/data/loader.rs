@@ -50,12 +50,24 @@ pub struct LoaderConfig {
     /// Transcripts are split into pieces in random ways, see [`Tokenizer::sample`]: the power of
     /// their probability, 0.1 to 0.5 as a rule. Default: none, the best split.
     pub subword_alpha: Option<f64>,
-    /// Batches keep the speech without quiet, room and noise ([`Batch::clean`]). Default: no.
+    /// What batches keep of the speech without quiet, room and noise ([`Batch::clean`]). Default: nothing.
     #[serde(skip)]
-    pub keep_clean: bool,
+    pub keep_clean: KeptSpeech,
     /// Batches at an epoch's end that are too few for all processes are not dropped. Default: no.
     #[serde(skip)]
     pub keep_rest: bool,
+}
+
+/// What is kept of an utterance's speech beside what is heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeptSpeech {
+    /// Nothing.
+    #[default]
+    None,
+    /// The speech at the speed that was drawn.
+    AsPlayed,
+    /// The speech as it was recorded.
+    AtOwnSpeed,
 }
 
 impl Default for LoaderConfig {
@@ -71,7 +83,7 @@ impl Default for LoaderConfig {
             augmentation: Augmentation::default(),
             spec_augment: SpecAugment::default(),
             subword_alpha: None,
-            keep_clean: false,
+            keep_clean: KeptSpeech::None,
             keep_rest: false,
         }
     }
@@ -467,7 +479,7 @@ struct Worker {
     augmenter: Augmenter,
     spec_augment: SpecAugment,
     subword_alpha: Option<f64>,
-    keep_clean: bool,
+    keep_clean: KeptSpeech,
     strictness: Strictness,
     counters: Arc<Counters>,
 }
@@ -521,11 +533,19 @@ impl Worker {
             return Ok(None);
         };
         let (strictness, noises) = (self.strictness, &self.counters.noises);
+        let stretch = self.augmentation.stretch(hearing);
+        let clean = |samples: &[f32], speed| Clean {
+            samples: samples.to_vec(),
+            speed,
+            leading: stretch.leading(),
+        };
+        let unplayed =
+            (self.keep_clean == KeptSpeech::AtOwnSpeed).then(|| clean(&sound, stretch.speed()));
         let played = self.augmenter.play(sound, hearing);
-        let clean = self.keep_clean.then(|| Clean {
-            samples: played.clone(),
-            leading: self.augmentation.stretch(hearing).leading(),
-        });
+        let clean = match self.keep_clean {
+            KeptSpeech::None | KeptSpeech::AtOwnSpeed => unplayed,
+            KeptSpeech::AsPlayed => Some(clean(&played, 1.0)),
+        };
         let samples = self.augmenter.disturb(played, hearing, &mut |error| {
             pass_over(strictness, noises, error)
         })?;

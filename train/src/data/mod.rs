@@ -49,7 +49,7 @@ pub use batch::{Batch, Clean};
 pub use chance::Hearing;
 pub use corpus::{Corpus, Source};
 pub use error::{AudioFault, DataError, LineFault, Strictness};
-pub use loader::{Broken, Loader, LoaderConfig, Waiting};
+pub use loader::{Broken, KeptSpeech, Loader, LoaderConfig, Waiting};
 pub use sampler::{BatchPlan, Batching, LeftOut, Position, Sampler, Shard};
 pub use spec_augment::SpecAugment;
 pub use tokenizer::{Tokenizer, TokenizerKind};

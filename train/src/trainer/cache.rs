@@ -379,6 +379,65 @@ impl Record {
         }
     }
 
+    /// What would be said about the utterance played so much faster, by a teacher with so many outputs: each frame
+    /// is one of those that were said, of two that fall together the one with less blank. So no spike is lost.
+    pub(super) fn played(self, speed: f64, outputs: Option<i64>) -> Self {
+        if speed == 1.0 || self.frames == 0 {
+            return self;
+        }
+        let blank = outputs.map_or(0, |outputs| outputs as usize - 1);
+        let silence = |frame: usize| {
+            let said = self.posteriors.get(frame * (blank + 1) + blank);
+            let is_blank = self
+                .spikes
+                .get(frame)
+                .map(|&spike| usize::from(spike) == blank);
+            said.map_or(f32::from(u8::from(is_blank.unwrap_or(false))), |x| {
+                x.to_f32()
+            })
+        };
+        let count = ((self.frames as f64 / speed).round() as usize).max(1);
+        let place = |frame: usize| (frame as f64 * speed) as usize;
+        let sources: Vec<usize> = (0..count)
+            .map(|frame| {
+                let from = place(frame).min(self.frames - 1);
+                let to = if frame + 1 < count {
+                    place(frame + 1)
+                } else {
+                    self.frames
+                };
+                (from..to.clamp(from + 1, self.frames))
+                    .min_by(|&a, &b| silence(a).total_cmp(&silence(b)))
+                    .unwrap_or(from)
+            })
+            .collect();
+        let rows = |values: &[f16]| -> Vec<f16> {
+            let width = values.len() / self.frames;
+            let row = |&source: &usize| &values[source * width..][..width];
+            sources.iter().flat_map(row).copied().collect()
+        };
+        let map = sources
+            .iter()
+            .filter(|_| !self.map.is_empty())
+            .flat_map(|&source| {
+                let row = &self.map[source * self.frames..][..self.frames];
+                let row: Vec<f32> = sources.iter().map(|&source| row[source].to_f32()).collect();
+                let sum = row.iter().sum::<f32>().max(f32::MIN_POSITIVE);
+                row.into_iter().map(move |share| f16::from_f32(share / sum))
+            });
+        Self {
+            frames: sources.len(),
+            spikes: sources
+                .iter()
+                .filter_map(|&source| self.spikes.get(source))
+                .copied()
+                .collect(),
+            posteriors: rows(&self.posteriors),
+            map: map.collect(),
+            hidden: rows(&self.hidden),
+        }
+    }
+
     /// Adds what was said about its hidden vectors.
     pub(super) fn complete(&mut self, said: Self) {
         self.spikes = said.spikes;
@@ -537,5 +596,71 @@ pub(super) fn join(placed: &[Placed], outputs: Option<i64>, device: Device) -> T
         attention,
         hidden,
         lengths,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says a token in some frames, and blank (2) in the others.
+    fn record(frames: usize, spikes: &[(usize, u16)]) -> Record {
+        let mut said = vec![2; frames];
+        for &(frame, token) in spikes {
+            said[frame] = token;
+        }
+        let posteriors = said.iter().flat_map(|&spike| {
+            (0..3).map(move |token| f16::from_f32(if token == spike { -0.1 } else { -3.0 }))
+        });
+        let map = (0..frames * frames)
+            .map(|cell| f16::from_f32(f32::from(cell / frames == cell % frames)));
+        Record {
+            frames,
+            posteriors: posteriors.collect(),
+            map: map.collect(),
+            hidden: (0..frames)
+                .map(|frame| f16::from_f32(frame as f32))
+                .collect(),
+            spikes: said,
+        }
+    }
+
+    fn runs(spikes: &[u16]) -> Vec<u16> {
+        let mut runs = spikes.to_vec();
+        runs.dedup();
+        runs.retain(|&token| token != 2);
+        runs
+    }
+
+    #[test]
+    fn no_spike_is_lost_or_doubled_at_another_speed() {
+        let said = record(
+            23,
+            &[(0, 0), (4, 1), (7, 1), (9, 0), (12, 1), (15, 0), (22, 1)],
+        );
+        let whole = runs(&said.spikes);
+        for percent in 80..=125 {
+            let speed = f64::from(percent) / 100.0;
+            let played = said.clone().played(speed, Some(3));
+            assert_eq!(played.frames, (23.0 / speed).round() as usize);
+            assert_eq!(runs(&played.spikes), whole, "{speed}");
+            // Without posteriors, spikes alone tell what is blank.
+            let bare = Record {
+                posteriors: Vec::new(),
+                ..said.clone()
+            };
+            assert_eq!(bare.played(speed, Some(3)).spikes, played.spikes);
+            let best = played.posteriors.chunks_exact(3).zip(&played.spikes);
+            assert!(
+                best.into_iter()
+                    .all(|(row, &spike)| row[usize::from(spike)].to_f32() > -0.2)
+            );
+            assert_eq!(played.hidden.len(), played.frames);
+            assert!(played.hidden.is_sorted());
+            for row in played.map.chunks_exact(played.frames) {
+                let sum: f32 = row.iter().map(|share| share.to_f32()).sum();
+                assert!((sum - 1.0).abs() < 1e-2, "{sum}");
+            }
+        }
     }
 }

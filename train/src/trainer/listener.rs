@@ -204,7 +204,7 @@ impl Listener {
             .zip(&course.batch.frames);
         let placed: Vec<_> = rows
             .map(|((record, clean), &frames)| Placed {
-                record,
+                record: record.played(clean.speed, self.outputs),
                 leading: clean.leading,
                 frames,
             })

@@ -12,7 +12,8 @@ use super::peers::Peers;
 use super::precision;
 use crate::config::Recipe;
 use crate::data::{
-    Augmentation, Corpus, Loader, LoaderConfig, Position, Source, SpecAugment, Tokenizer,
+    Augmentation, Corpus, KeptSpeech, Loader, LoaderConfig, Position, Source, SpecAugment,
+    Tokenizer,
 };
 
 /// What a teacher was asked.
@@ -68,8 +69,8 @@ pub fn teach(
         .collect();
     let corpus = Corpus::read(&sources, strictness)?;
     let mut factors = recipe.data.augmentation.speed.factors.clone();
-    if factors.is_empty() {
-        factors.push(1.0);
+    if factors.is_empty() || teacher.stretch {
+        factors = vec![1.0];
     }
     let spoken = corpus.seconds();
     let total: f64 = factors.iter().map(|factor| spoken / factor).sum();
@@ -91,7 +92,7 @@ pub fn teach(
             epochs: Some(1),
             augmentation,
             spec_augment: SpecAugment::none(),
-            keep_clean: true,
+            keep_clean: KeptSpeech::AsPlayed,
             // Nothing is left unheard because it does not make a batch for each process.
             keep_rest: true,
             ..recipe.loader()

@@ -240,6 +240,12 @@ impl Stretch {
         self.leading
     }
 
+    /// How much faster than it was said.
+    #[must_use]
+    pub fn speed(&self) -> f64 {
+        f64::from(self.rate) / f64::from(SAMPLE_RATE)
+    }
+
     /// Samples that come out for so many that go in.
     #[must_use]
     pub fn samples(&self, samples: usize) -> usize {
