@@ -183,6 +183,14 @@ fn half_weights_halve_the_file_and_change_little() {
             0.0 < difference && difference < 1e-2,
             "{engine:?}: {difference}"
         );
+        // A package of links into a store, as downloaders make them.
+        let links = folder.path().join(format!("links-{engine:?}"));
+        std::fs::create_dir(&links).unwrap();
+        for file in std::fs::read_dir(&full).unwrap() {
+            let file = file.unwrap();
+            std::os::unix::fs::symlink(file.path(), links.join(file.file_name())).unwrap();
+        }
+        assert_eq!(first_chunk(&links, engine), first_chunk(&full, engine));
     }
 }
 

@@ -43,6 +43,7 @@ pub mod engine;
 mod error;
 pub mod features;
 pub mod lm;
+mod mapped;
 pub mod model;
 pub mod output;
 mod prose;

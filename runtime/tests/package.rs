@@ -26,7 +26,8 @@ fn package() -> TempDir {
 fn complaint(damage: impl FnOnce(&Path)) -> String {
     let directory = package();
     damage(directory.path());
-    let error = Package::open(directory.path()).unwrap_err().to_string();
+    let checked = Package::open(directory.path()).and_then(|package| package.verify());
+    let error = checked.unwrap_err().to_string();
     assert!(!error.contains('\n'), "more than a line: {error}");
     error.replace(&format!("{}/", directory.path().display()), "")
 }
@@ -369,6 +370,26 @@ fn files_that_are_not_those_of_the_configuration_are_named() {
                 && complaint.ends_with("; copy the package again, whole"),
             "{complaint}"
         );
+    }
+
+    // An engine is not given a graph that is another one, and reads no more than the one it runs.
+    let path = whole.path().join("model.onnx");
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(path, bytes).unwrap();
+    let package = Package::open(whole.path()).unwrap();
+    for engine in [EngineChoice::Ort, EngineChoice::Tract] {
+        let run = |precision| {
+            let options = EngineOptions {
+                engine,
+                precision: PrecisionChoice::Exactly(precision),
+                threads: 1,
+            };
+            load(&package, options).map(|engine| engine.description().to_owned())
+        };
+        run(Precision::Int8).unwrap();
+        let error = run(Precision::Fp32).unwrap_err().to_string();
+        assert!(error.contains("model.onnx: damaged"), "{error}");
     }
 
     // In memory, the graph that is given is checked against its own precision.

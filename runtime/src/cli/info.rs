@@ -20,6 +20,7 @@ pub(super) struct Info {
 impl Info {
     pub(super) fn run(&self) -> anyhow::Result<Outcome> {
         let package = Package::open(&self.package)?;
+        package.verify()?;
         let config = package.config();
         let mut out = io::stdout().lock();
         if self.json {

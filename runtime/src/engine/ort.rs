@@ -1,7 +1,7 @@
 //! ONNX Runtime.
 //!
-//! Each stream binds two sets of cache tensors once. A step reads one set and writes the other;
-//! the next step runs the mirrored binding. Nothing is copied or allocated on our side.
+//! A step reads the stream's set of cache tensors and writes a spare set, which all streams of an engine have in
+//! common; then the stream keeps what was written, and what it had is the spare. Nothing is copied.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -12,17 +12,29 @@ use ort::session::{IoBinding, Session as OrtSession};
 use ort::value::Tensor;
 
 use super::{Engine, EngineError, Session, transpose};
-use crate::model::{Config, GraphSource, Package, Precision};
+use crate::model::{Config, Package, Precision};
 
 const NAME: &str = "ort";
 
+/// The option for the directory of the file that an outline's weights are in.
+const WEIGHTS_IN: &str = "session.model_external_initializers_file_folder_path";
+
 struct OrtEngine {
-    /// `Run` is not safe to call from two threads at once, so streams take turns.
-    graph: Arc<Mutex<OrtSession>>,
-    inputs: [String; 5],
-    outputs: [String; 5],
+    turn: Arc<Mutex<Turn>>,
+    names: Arc<Names>,
     shapes: Shapes,
     description: String,
+}
+
+/// What one stream at a time has: `Run` is not safe to call from two threads at once.
+struct Turn {
+    graph: OrtSession,
+    spare: Caches,
+}
+
+struct Names {
+    inputs: [String; 5],
+    outputs: [String; 5],
 }
 
 #[derive(Clone, Copy)]
@@ -71,16 +83,31 @@ pub(super) fn load(
         // Its errors come back as errors; it need not print them too.
         .with_log_level(LogLevel::Fatal)
         .map_err(|error| refuse(&error))?;
-    let session = match &graph.source {
-        GraphSource::File(path) => builder.commit_from_file(path),
-        GraphSource::Memory(bytes) => builder.commit_from_memory(bytes),
+    let bytes = graph.bytes()?;
+    let session = match graph.outline(&bytes) {
+        Some((directory, outline)) => {
+            // Its pages count as ours as long as it is mapped.
+            drop(bytes);
+            builder
+                .with_config_entry(WEIGHTS_IN, directory)
+                .map_err(|error| refuse(&error))?
+                .commit_from_memory(&outline)
+        }
+        None => builder.commit_from_memory(&bytes),
     }
     .map_err(|error| refuse(&error))?;
+    let shapes = Shapes::new(package.config(), graph.signature.frames);
+    let spare = Caches::new(&session, &shapes).map_err(|error| refuse(&error))?;
     Ok(Arc::new(OrtEngine {
-        graph: Arc::new(Mutex::new(session)),
-        inputs: graph.signature.inputs.clone(),
-        outputs: graph.signature.outputs.clone(),
-        shapes: Shapes::new(package.config(), graph.signature.frames),
+        turn: Arc::new(Mutex::new(Turn {
+            graph: session,
+            spare,
+        })),
+        names: Arc::new(Names {
+            inputs: graph.signature.inputs.clone(),
+            outputs: graph.signature.outputs.clone(),
+        }),
+        shapes,
         description: format!("ort ({}), {precision}, {threads} thread(s)", library_name()),
     }))
 }
@@ -146,17 +173,11 @@ impl Engine for OrtEngine {
 
 impl OrtEngine {
     fn open(&self) -> ort::Result<OrtStream> {
-        let graph = self.graph.lock().unwrap_or_else(PoisonError::into_inner);
-        let allocator = graph.allocator();
-        let Shapes {
-            signal,
-            log_probs,
-            cache_last_channel,
-            cache_last_time,
-        } = self.shapes;
-        let mut signal = Tensor::<f32>::new(allocator, signal)?;
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let allocator = turn.graph.allocator();
+        let mut signal = Tensor::<f32>::new(allocator, self.shapes.signal)?;
         let mut length = Tensor::<i64>::new(allocator, [1_usize])?;
-        let mut log_probs = Tensor::<f32>::new(allocator, log_probs)?;
+        let mut log_probs = Tensor::<f32>::new(allocator, self.shapes.log_probs)?;
         let mut encoded_lengths = Tensor::<i64>::new(allocator, [1_usize])?;
         signal.try_extract_tensor_mut::<f32>()?.1.fill(0.0);
         length
@@ -164,42 +185,20 @@ impl OrtEngine {
             .1
             .fill(self.shapes.signal[2] as i64);
 
-        let caches = || -> ort::Result<Caches> {
-            let mut caches = Caches {
-                channel: Tensor::new(allocator, cache_last_channel)?,
-                time: Tensor::new(allocator, cache_last_time)?,
-                channel_len: Tensor::new(allocator, [1_usize])?,
-            };
-            caches.clear()?;
-            Ok(caches)
-        };
-        let mut caches = [caches()?, caches()?];
-        let mut bind = |from: usize, to: usize| -> ort::Result<IoBinding> {
-            let mut binding = graph.create_binding()?;
-            let [audio_signal, length_name, channel, time, channel_len] = &self.inputs;
-            binding.bind_input(audio_signal, &signal)?;
-            binding.bind_input(length_name, &length)?;
-            binding.bind_input(channel, &caches[from].channel)?;
-            binding.bind_input(time, &caches[from].time)?;
-            binding.bind_input(channel_len, &caches[from].channel_len)?;
-            let [log_probs_name, lengths_name, channel, time, channel_len] = &self.outputs;
-            binding.bind_output(log_probs_name, &mut log_probs)?;
-            binding.bind_output(lengths_name, &mut encoded_lengths)?;
-            binding.bind_output(channel, &mut caches[to].channel)?;
-            binding.bind_output(time, &mut caches[to].time)?;
-            binding.bind_output(channel_len, &mut caches[to].channel_len)?;
-            Ok(binding)
-        };
-        let bindings = [bind(0, 1)?, bind(1, 0)?];
-        drop(graph);
+        let mut binding = turn.graph.create_binding()?;
+        let Names { inputs, outputs } = &*self.names;
+        binding.bind_input(&inputs[0], &signal)?;
+        binding.bind_input(&inputs[1], &length)?;
+        binding.bind_output(&outputs[0], &mut log_probs)?;
+        binding.bind_output(&outputs[1], &mut encoded_lengths)?;
         Ok(OrtStream {
-            graph: Arc::clone(&self.graph),
+            caches: Caches::new(&turn.graph, &self.shapes)?,
+            turn: Arc::clone(&self.turn),
+            names: Arc::clone(&self.names),
             frames: self.shapes.signal[2],
             signal,
             log_probs,
-            caches,
-            bindings,
-            turn: 0,
+            binding,
         })
     }
 }
@@ -211,6 +210,17 @@ struct Caches {
 }
 
 impl Caches {
+    fn new(graph: &OrtSession, shapes: &Shapes) -> ort::Result<Self> {
+        let allocator = graph.allocator();
+        let mut caches = Self {
+            channel: Tensor::new(allocator, shapes.cache_last_channel)?,
+            time: Tensor::new(allocator, shapes.cache_last_time)?,
+            channel_len: Tensor::new(allocator, [1_usize])?,
+        };
+        caches.clear()?;
+        Ok(caches)
+    }
+
     fn clear(&mut self) -> ort::Result<()> {
         self.channel.try_extract_tensor_mut::<f32>()?.1.fill(0.0);
         self.time.try_extract_tensor_mut::<f32>()?.1.fill(0.0);
@@ -220,40 +230,47 @@ impl Caches {
 }
 
 struct OrtStream {
-    graph: Arc<Mutex<OrtSession>>,
+    turn: Arc<Mutex<Turn>>,
+    names: Arc<Names>,
     /// Frames of a window.
     frames: usize,
     signal: Tensor<f32>,
     log_probs: Tensor<f32>,
-    caches: [Caches; 2],
-    /// `bindings[i]` reads `caches[i]` and writes the other.
-    bindings: [IoBinding; 2],
-    turn: usize,
+    caches: Caches,
+    /// All but the caches is bound once.
+    binding: IoBinding,
+}
+
+impl OrtStream {
+    fn run(&mut self, window: &[f32]) -> ort::Result<&[f32]> {
+        let (_, signal) = self.signal.try_extract_tensor_mut::<f32>()?;
+        transpose(window, self.frames, signal);
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let Turn { graph, spare } = &mut *turn;
+        let [.., channel, time, channel_len] = &self.names.inputs;
+        self.binding.bind_input(channel, &self.caches.channel)?;
+        self.binding.bind_input(time, &self.caches.time)?;
+        self.binding
+            .bind_input(channel_len, &self.caches.channel_len)?;
+        let [.., channel, time, channel_len] = &self.names.outputs;
+        self.binding.bind_output(channel, &mut spare.channel)?;
+        self.binding.bind_output(time, &mut spare.time)?;
+        self.binding
+            .bind_output(channel_len, &mut spare.channel_len)?;
+        graph.run_binding(&self.binding)?;
+        std::mem::swap(&mut self.caches, spare);
+        drop(turn);
+        Ok(self.log_probs.try_extract_tensor::<f32>()?.1)
+    }
 }
 
 impl Session for OrtStream {
     fn step(&mut self, window: &[f32]) -> Result<&[f32], EngineError> {
-        let (_, signal) = self
-            .signal
-            .try_extract_tensor_mut::<f32>()
-            .map_err(|error| run_error(&error))?;
-        transpose(window, self.frames, signal);
-        let mut graph = self.graph.lock().unwrap_or_else(PoisonError::into_inner);
-        graph
-            .run_binding(&self.bindings[self.turn])
-            .map_err(|error| run_error(&error))?;
-        drop(graph);
-        self.turn ^= 1;
-        let (_, log_probs) = self
-            .log_probs
-            .try_extract_tensor::<f32>()
-            .map_err(|error| run_error(&error))?;
-        Ok(log_probs)
+        self.run(window).map_err(|error| run_error(&error))
     }
 
     fn reset(&mut self) {
-        // The next step reads the set of this turn and overwrites the other.
-        if let Err(error) = self.caches[self.turn].clear() {
+        if let Err(error) = self.caches.clear() {
             log::error!("engine ort: caches could not be cleared: {error}");
         }
     }

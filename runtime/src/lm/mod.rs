@@ -32,13 +32,14 @@ mod format;
 
 pub use error::LmError;
 
-use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use format::Layout;
 pub(crate) use format::Letters;
 use memmap2::Mmap;
+
+use crate::mapped;
 
 /// Highest order of a model.
 pub const MAX_ORDER: usize = 5;
@@ -169,18 +170,12 @@ impl LanguageModel {
             path: path.to_owned(),
             source,
         };
-        let file = File::open(path).map_err(cannot_read)?;
-        // A pipe or a device cannot be mapped; the system's message for it would say nothing.
-        if !file.metadata().map_err(cannot_read)?.is_file() {
-            return Err(LmError::Foreign {
+        let bytes = mapped::map(path).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput => LmError::Foreign {
                 path: path.to_owned(),
-            });
-        }
-        // SAFETY: the map is read-only and lives as long as `Bytes`. Whoever changes the file below it
-        // breaks the contract above; every read is still checked against the length of the map, and
-        // every loop against that length, so that wrong contents give wrong scores only.
-        #[expect(unsafe_code, reason = "a file can be mapped in no other way")]
-        let bytes = unsafe { Mmap::map(&file) }.map_err(cannot_read)?;
+            },
+            _ => cannot_read(error),
+        })?;
         Self::check(Bytes::Mapped(bytes), path)
     }
 

@@ -1,5 +1,7 @@
 //! Whether an ONNX file wants values from other files, which engines would read for it.
 
+use super::wire::{self, DEEPEST, Value};
+
 /// Messages of `onnx.proto` that tensors are in, or are in one that is in them.
 #[derive(Clone, Copy)]
 enum Message {
@@ -29,9 +31,6 @@ impl Message {
     }
 }
 
-/// Graphs in attributes of nodes of graphs: protobuf's own limit.
-const DEEPEST: usize = 100;
-
 /// Whether a tensor anywhere in a model lies in another file. Walks over the bytes and allocates
 /// nothing.
 ///
@@ -46,54 +45,20 @@ fn search(mut bytes: &[u8], message: Message, depth: usize) -> Result<bool, &'st
         return Err("messages nested too deep");
     }
     while !bytes.is_empty() {
-        let key = varint(&mut bytes)?;
-        let number = key >> 3;
-        let content = match key & 7 {
-            0 => {
-                // `data_location`, of which 0 is this file.
-                let value = varint(&mut bytes)?;
-                if matches!((message, number), (Message::Tensor, 14)) && value != 0 {
+        let field = wire::field(&mut bytes)?;
+        match (message, field.number, field.value) {
+            // `external_data`, and `data_location`, of which 0 is this file.
+            (Message::Tensor, 13, Value::Bytes(_)) => return Ok(true),
+            (Message::Tensor, 14, Value::Number(place)) if place != 0 => return Ok(true),
+            (_, number, Value::Bytes(content)) => {
+                if let Some(inner) = message.field(number)
+                    && search(content, inner, depth + 1)?
+                {
                     return Ok(true);
                 }
-                continue;
             }
-            1 => take(&mut bytes, 8)?,
-            2 => {
-                let length = varint(&mut bytes)?;
-                take(&mut bytes, usize::try_from(length).unwrap_or(usize::MAX))?
-            }
-            5 => take(&mut bytes, 4)?,
-            _ => return Err("a field of a type that ONNX does not have"),
-        };
-        // `external_data`
-        if matches!((message, number), (Message::Tensor, 13)) {
-            return Ok(true);
-        }
-        if let Some(inner) = message.field(number)
-            && search(content, inner, depth + 1)?
-        {
-            return Ok(true);
+            _ => {}
         }
     }
     Ok(false)
-}
-
-fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Result<&'a [u8], &'static str> {
-    let (content, rest) = bytes
-        .split_at_checked(count)
-        .ok_or("it ends within a field")?;
-    *bytes = rest;
-    Ok(content)
-}
-
-fn varint(bytes: &mut &[u8]) -> Result<u64, &'static str> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let byte = take(bytes, 1)?[0];
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err("a number of more than 64 bits")
 }

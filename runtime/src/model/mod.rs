@@ -14,8 +14,10 @@ mod config;
 mod error;
 mod external;
 mod graph;
+mod outline;
 mod package;
 mod tokens;
+mod wire;
 
 pub use checksum::sha256;
 pub use config::{
@@ -24,5 +26,10 @@ pub use config::{
 };
 pub use error::PackageError;
 pub use graph::{CONTRACT_INPUTS, CONTRACT_OUTPUTS};
+#[cfg_attr(
+    not(feature = "tract"),
+    allow(unused_imports, reason = "only tract names it")
+)]
+pub(crate) use package::{Graph, GraphBytes};
 pub use package::{GraphSource, Package, Precision};
 pub use tokens::{TokenId, Tokens, WORD_START};

@@ -1,11 +1,15 @@
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use memmap2::Mmap;
+
 use super::graph::{self, Signature};
-use super::{Config, PackageError, Tokens, checksum};
+use super::{Config, PackageError, Tokens, checksum, outline};
 use crate::lm::{LanguageModel, LmError, LmOptions};
+use crate::mapped;
 
 /// Arithmetic of a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,6 +75,55 @@ pub(crate) struct Graph {
     pub(crate) signature: Signature,
     /// Named in errors.
     pub(crate) path: PathBuf,
+    /// What `config.json` says of a file.
+    sha256: Option<String>,
+}
+
+/// The bytes of a graph, in memory or as good as.
+#[cfg_attr(
+    not(any(feature = "ort", feature = "ort-download", feature = "tract")),
+    allow(dead_code, reason = "only an engine reads them")
+)]
+pub(crate) enum GraphBytes {
+    Mapped(Mmap),
+    Memory(Arc<[u8]>),
+}
+
+impl Deref for GraphBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(bytes) => bytes,
+            Self::Memory(bytes) => bytes,
+        }
+    }
+}
+
+impl Graph {
+    /// The bytes, once they have been found to be those that `config.json` means.
+    pub(crate) fn bytes(&self) -> Result<GraphBytes, PackageError> {
+        match &self.source {
+            GraphSource::Memory(bytes) => Ok(GraphBytes::Memory(Arc::clone(bytes))),
+            GraphSource::File(path) => {
+                let bytes = map(path)?;
+                checksum::check(&bytes, self.sha256.as_ref(), path)?;
+                Ok(GraphBytes::Mapped(bytes))
+            }
+        }
+    }
+
+    /// `bytes` without the large tensors, which say instead where in the graph's file they are; and the directory of
+    /// that file. `None` if the bytes are in no file, or in one whose place ONNX cannot say.
+    pub(crate) fn outline(&self, bytes: &[u8]) -> Option<(String, Vec<u8>)> {
+        let GraphSource::File(path) = &self.source else {
+            return None;
+        };
+        // Engines look into no file that a link leads to from elsewhere.
+        let path = path.canonicalize().ok()?;
+        let outline = outline::outline(bytes, path.file_name()?.to_str()?).ok()?;
+        Some((path.parent()?.to_str()?.to_owned(), outline))
+    }
 }
 
 /// Sizes past which a file is no sensible part of a package.
@@ -80,8 +133,9 @@ const MAX_TOKENS: u64 = 4 << 20;
 const MAX_GRAPH: u64 = (1 << 31) - 1;
 
 impl Package {
-    /// Reads and validates the package in a directory: configuration, tokens and every graph. Files
-    /// whose SHA-256 `config.json` tells are checked against it.
+    /// Reads and validates the package in a directory: configuration, tokens, and what every graph says of itself.
+    /// Files whose SHA-256 `config.json` tells are checked against it: a graph when an engine loads it, and all of
+    /// them by [`verify`](Self::verify).
     ///
     /// # Errors
     /// A [`PackageError`] that names the file and the field at fault.
@@ -113,13 +167,12 @@ impl Package {
         let graph = |file: &Option<super::GraphFile>| {
             let Some(file) = file else { return Ok(None) };
             let path = directory.join(&file.file);
-            let bytes = read(&path, MAX_GRAPH)?;
-            checksum::check(&bytes, file.sha256.as_ref(), &path)?;
-            let signature = graph::check(&bytes, &config, &path)?;
+            let signature = graph::check(&map(&path)?, &config, &path)?;
             Ok(Some(Graph {
                 source: GraphSource::File(path.clone()),
                 signature,
                 path,
+                sha256: file.sha256.clone(),
             }))
         };
         let (fp32, int8) = (graph(&config.graphs.fp32)?, graph(&config.graphs.int8)?);
@@ -140,6 +193,17 @@ impl Package {
             int8,
             language_model,
         })
+    }
+
+    /// Checks the SHA-256 of every graph that `config.json` tells it of.
+    ///
+    /// # Errors
+    /// [`PackageError::Checksum`] for a file that is another one or damaged.
+    pub fn verify(&self) -> Result<(), PackageError> {
+        [&self.fp32, &self.int8]
+            .into_iter()
+            .flatten()
+            .try_for_each(|graph| graph.bytes().map(drop))
     }
 
     /// Builds a package from memory, for callers whose model is not on a file system (an app's
@@ -172,6 +236,7 @@ impl Package {
             source: GraphSource::Memory(graph),
             signature,
             path,
+            sha256: None,
         });
         let (fp32, int8) = match precision {
             Precision::Fp32 => (graph, None),
@@ -300,28 +365,39 @@ fn parse_tokens(bytes: &[u8], config: &Config, path: &Path) -> Result<Tokens, Pa
     })
 }
 
+/// Maps the file of a graph, unless it is larger than a graph can be.
+fn map(path: &Path) -> Result<Mmap, PackageError> {
+    let bytes = mapped::map(path).map_err(|source| cannot_read(path, source))?;
+    within(path, bytes.len() as u64, MAX_GRAPH)?;
+    Ok(bytes)
+}
+
 /// Reads a file whole, unless it is larger than `limit` bytes.
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, PackageError> {
-    let error = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => PackageError::MissingFile {
-            path: path.to_owned(),
-        },
-        _ => PackageError::Read {
-            path: path.to_owned(),
-            source,
-        },
-    };
+    let error = |source| cannot_read(path, source);
     let file = File::open(path).map_err(error)?;
-    let found = file.metadata().map_err(error)?.len();
-    if found > limit {
-        return Err(PackageError::TooLarge {
-            path: path.to_owned(),
-            found,
-            limit,
-        });
-    }
+    within(path, file.metadata().map_err(error)?.len(), limit)?;
     let mut bytes = Vec::new();
     // The size that the system gives is only a hint for special files: bound the reading itself.
     file.take(limit).read_to_end(&mut bytes).map_err(error)?;
     Ok(bytes)
+}
+
+fn cannot_read(path: &Path, source: io::Error) -> PackageError {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound => PackageError::MissingFile { path },
+        _ => PackageError::Read { path, source },
+    }
+}
+
+fn within(path: &Path, found: u64, limit: u64) -> Result<(), PackageError> {
+    if found <= limit {
+        return Ok(());
+    }
+    Err(PackageError::TooLarge {
+        path: path.to_owned(),
+        found,
+        limit,
+    })
 }

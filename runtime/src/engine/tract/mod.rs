@@ -1,12 +1,14 @@
 //! tract: the graph in pure Rust.
 
-use std::io::{BufReader, Read};
+use std::path::Path;
 use std::sync::Arc;
 
+use tract_onnx::data_resolver::ModelDataResolver;
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::ensure;
 
 use super::{Engine, EngineError, Session, transpose};
-use crate::model::{GraphSource, Package, Precision};
+use crate::model::{Graph, GraphBytes, Package, Precision};
 
 #[cfg(target_arch = "x86_64")]
 mod int8;
@@ -43,12 +45,7 @@ pub(super) fn load(
         path: graph.path.display().to_string(),
         reason: error.to_string(),
     };
-    let mut reader: Box<dyn Read + '_> = match &graph.source {
-        GraphSource::File(path) => Box::new(BufReader::new(
-            std::fs::File::open(path).map_err(|error| refuse(&error))?,
-        )),
-        GraphSource::Memory(bytes) => Box::new(&**bytes),
-    };
+    let bytes = graph.bytes()?;
     let executor = match threads {
         0 | 1 => multithread::Executor::SingleThread,
         more => multithread::Executor::multithread(more),
@@ -57,7 +54,7 @@ pub(super) fn load(
         executor: Some(executor),
         ..RunOptions::default()
     };
-    let plan = inference_model(&mut reader)
+    let plan = inference_model(bytes, graph, precision)
         .and_then(InferenceModelExt::into_optimized)
         .and_then(|model| TypedRunnableModel::new_with_options(model, &options))
         .map_err(|error| refuse(&format!("{error:#}")))?;
@@ -77,20 +74,54 @@ pub(super) fn load(
 }
 
 /// The graph of a file, with products by bytes as one operator of ours where the processor can do it.
-fn inference_model(reader: &mut dyn Read) -> TractResult<InferenceModel> {
-    #[allow(unused_mut, reason = "only x86-64 has such an operator")]
+fn inference_model(
+    bytes: GraphBytes,
+    graph: &Graph,
+    precision: Precision,
+) -> TractResult<InferenceModel> {
     let mut onnx = tract_onnx::onnx();
-    #[allow(unused_mut, reason = "only x86-64 has such an operator")]
-    let mut proto = onnx.proto_model_for_read(reader)?;
+    // The message would hold all weights beside the tensors made of them. The operator of ours wants to see them.
+    let outline = match precision {
+        Precision::Fp32 => graph.outline(&bytes),
+        Precision::Int8 => None,
+    };
+    #[allow(unused_mut, reason = "only x86-64 has an operator of ours")]
+    let mut proto = match &outline {
+        Some((_, outline)) => onnx.proto_model_for_read(&mut outline.as_slice())?,
+        None => onnx.proto_model_for_read(&mut &*bytes)?,
+    };
     #[cfg(target_arch = "x86_64")]
-    if int8::Avx2::detect().is_some()
+    if precision == Precision::Int8
+        && int8::Avx2::detect().is_some()
         && let Some(graph) = &mut proto.graph
     {
         let count = quantised::fuse(graph);
         log::debug!("tract: {count} products of bytes are computed by Sori's own operator");
         quantised::register(&mut onnx.op_register);
     }
-    onnx.model_for_proto_model(&proto)
+    onnx.provider = Arc::new(Weights(bytes));
+    let directory = outline.as_ref().map(|(directory, _)| directory.as_str());
+    let parsed = onnx.parse(&proto, directory)?;
+    let unknown = &parsed.unresolved_inputs;
+    ensure!(unknown.is_empty(), "inputs of no node: {unknown:?}");
+    Ok(parsed.model)
+}
+
+/// Where an outline's tensors are, in the one file that it names.
+struct Weights(GraphBytes);
+
+impl ModelDataResolver for Weights {
+    fn read_bytes_from_path(
+        &self,
+        buffer: &mut Vec<u8>,
+        _: &Path,
+        offset: usize,
+        length: Option<usize>,
+    ) -> TractResult<()> {
+        let rest = self.0.get(offset..).unwrap_or_default();
+        buffer.extend(rest.get(..length.unwrap_or(rest.len())).unwrap_or_default());
+        Ok(())
+    }
 }
 
 /// The version this crate is pinned to; see the workspace's Cargo.toml.
