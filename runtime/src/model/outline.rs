@@ -113,6 +113,7 @@ fn elsewhere(mut tensor: &[u8], file: &str, place: Range<usize>) -> Result<Vec<u
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
