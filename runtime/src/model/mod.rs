@@ -14,6 +14,7 @@ mod config;
 mod error;
 mod external;
 mod graph;
+#[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
 mod outline;
 mod package;
 mod tokens;
@@ -26,10 +27,7 @@ pub use config::{
 };
 pub use error::PackageError;
 pub use graph::{CONTRACT_INPUTS, CONTRACT_OUTPUTS};
-#[cfg_attr(
-    not(feature = "tract"),
-    allow(unused_imports, reason = "only tract names it")
-)]
+#[cfg(feature = "tract")]
 pub(crate) use package::{Graph, GraphBytes};
 pub use package::{GraphSource, Package, Precision};
 pub use tokens::{TokenId, Tokens, WORD_START};

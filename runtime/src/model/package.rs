@@ -7,7 +7,9 @@ use std::sync::Arc;
 use memmap2::Mmap;
 
 use super::graph::{self, Signature};
-use super::{Config, PackageError, Tokens, checksum, outline};
+#[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
+use super::outline;
+use super::{Config, PackageError, Tokens, checksum};
 use crate::lm::{LanguageModel, LmError, LmOptions};
 use crate::mapped;
 
@@ -80,10 +82,6 @@ pub(crate) struct Graph {
 }
 
 /// The bytes of a graph, in memory or as good as.
-#[cfg_attr(
-    not(any(feature = "ort", feature = "ort-download", feature = "tract")),
-    allow(dead_code, reason = "only an engine reads them")
-)]
 pub(crate) enum GraphBytes {
     Mapped(Mmap),
     Memory(Arc<[u8]>),
@@ -115,6 +113,7 @@ impl Graph {
 
     /// `bytes` without the large tensors, which say instead where in the graph's file they are; and the directory of
     /// that file. `None` if the bytes are in no file, or in one whose place ONNX cannot say.
+    #[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
     pub(crate) fn outline(&self, bytes: &[u8]) -> Option<(String, Vec<u8>)> {
         let GraphSource::File(path) = &self.source else {
             return None;

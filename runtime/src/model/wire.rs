@@ -8,6 +8,10 @@ pub(super) struct Field<'a> {
     pub(super) number: u64,
     pub(super) value: Value<'a>,
     /// All of it: key, length and content.
+    #[cfg_attr(
+        not(any(feature = "ort", feature = "ort-download", feature = "tract")),
+        allow(dead_code, reason = "only an outline for an engine is made of it")
+    )]
     pub(super) whole: &'a [u8],
 }
 
