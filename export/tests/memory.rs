@@ -8,15 +8,9 @@ use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice};
 use sori::model::{Package, Precision};
 use sori::{Options, Recognizer};
 use sori_export::export;
+use sori_tests::memory::resident;
 use sori_train::model::ConformerConfig;
 use support::{checkpoint, options, tiny_student};
-
-/// Bytes that the process has in memory.
-fn resident() -> f64 {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: f64 = pages.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * 4096.0
-}
 
 #[test]
 fn one_more_stream_takes_its_caches_and_little_else() {
@@ -59,9 +53,9 @@ fn one_more_stream_takes_its_caches_and_little_else() {
             stream
         };
         kept.push(opened());
-        let before = resident();
+        let before = resident().unwrap();
         kept.extend((0..MORE).map(|_| opened()));
-        let each = (resident() - before) / MORE as f64;
+        let each = (resident().unwrap() - before) / MORE as f64;
         assert!(
             (0.8 * caches..1.2 * caches + 2e5).contains(&each),
             "{engine:?}: {each} bytes, of which {caches} are caches"

@@ -9,7 +9,7 @@ use sori::decode::BeamOptions;
 use sori::engine::EngineChoice;
 use sori::{Event, Search, Segment};
 use sori_tests::chance::Chance;
-use sori_tests::memory::{Counting, held};
+use sori_tests::memory::{Counting, held, resident};
 use sori_tests::tone::{Sound, speak_at};
 use support::{recognizer, tone};
 
@@ -54,13 +54,6 @@ fn sound(rate: u32) -> Vec<f32> {
         *sample += (chance.next() >> 40) as f32 / (1 << 24) as f32 * 0.2 - 0.1;
     }
     samples
-}
-
-/// Bytes that the process has in memory, of which the system knows more than the allocator.
-fn resident() -> Option<f64> {
-    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: f64 = pages.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * 4096.0)
 }
 
 /// Bytes per hour by least squares, from (hours, bytes).

@@ -1,6 +1,6 @@
 //! Whether an ONNX file wants values from other files, which engines would read for it.
 
-use super::wire::{self, DEEPEST, Value};
+use super::wire::{self, Value};
 
 /// Messages of `onnx.proto` that tensors are in, or are in one that is in them.
 #[derive(Clone, Copy)]
@@ -30,6 +30,9 @@ impl Message {
         }
     }
 }
+
+/// Graphs in attributes of nodes of graphs: protobuf's own limit.
+const DEEPEST: usize = 100;
 
 /// Whether a tensor anywhere in a model lies in another file. Walks over the bytes and allocates
 /// nothing.

@@ -28,7 +28,7 @@ pub const CONTRACT_OUTPUTS: [&str; 5] = [
 ];
 
 /// The parts of `onnx.proto` that are read; field numbers are those of the ONNX specification.
-mod pb {
+pub(super) mod pb {
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Model {
         #[prost(message, optional, tag = "7")]
@@ -37,11 +37,11 @@ mod pb {
         pub(super) metadata: Vec<StringPair>,
     }
     #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct StringPair {
+    pub(in crate::model) struct StringPair {
         #[prost(string, tag = "1")]
-        pub(super) key: String,
+        pub(in crate::model) key: String,
         #[prost(string, tag = "2")]
-        pub(super) value: String,
+        pub(in crate::model) value: String,
     }
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Graph {

@@ -8,26 +8,19 @@ use std::ops::Range;
 
 use prost::Message;
 
+use super::graph::pb::StringPair;
 use super::wire::{self, Value};
 
 /// Tensors of fewer bytes stay: engines want to see the constants that shapes come from.
 const LARGE: usize = 4096;
 
-mod pb {
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Tensor {
-        #[prost(message, repeated, tag = "13")]
-        pub(super) external_data: Vec<Entry>,
-        #[prost(int32, tag = "14")]
-        pub(super) data_location: i32,
-    }
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Entry {
-        #[prost(string, tag = "1")]
-        pub(super) key: String,
-        #[prost(string, tag = "2")]
-        pub(super) value: String,
-    }
+/// What is added to a tensor, of `onnx.proto`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Elsewhere {
+    #[prost(message, repeated, tag = "13")]
+    external_data: Vec<StringPair>,
+    #[prost(int32, tag = "14")]
+    data_location: i32,
 }
 
 /// Writes the model in the file `onnx` anew, with the values of large initializers replaced by where they are in
@@ -96,11 +89,11 @@ fn elsewhere(mut tensor: &[u8], file: &str, place: Range<usize>) -> Result<Vec<u
             out.extend(field.whole);
         }
     }
-    let entry = |key: &str, value: String| pb::Entry {
+    let entry = |key: &str, value: String| StringPair {
         key: key.to_owned(),
         value,
     };
-    let external = pb::Tensor {
+    let external = Elsewhere {
         external_data: vec![
             entry("location", file.to_owned()),
             entry("offset", place.start.to_string()),
@@ -145,7 +138,7 @@ mod tests {
         #[prost(bytes = "vec", tag = "9")]
         raw_data: Vec<u8>,
         #[prost(message, repeated, tag = "13")]
-        external_data: Vec<pb::Entry>,
+        external_data: Vec<StringPair>,
         #[prost(int32, tag = "14")]
         data_location: i32,
     }

@@ -1,8 +1,5 @@
 //! Protobuf's wire format, as far as it takes to find a way through an ONNX file without copying it.
 
-/// Graphs in attributes of nodes of graphs: protobuf's own limit.
-pub(super) const DEEPEST: usize = 100;
-
 /// A field of a message.
 pub(super) struct Field<'a> {
     pub(super) number: u64,

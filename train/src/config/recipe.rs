@@ -332,10 +332,11 @@ impl Recipe {
     /// What who listens hears of the speech alone, if what it says is kept.
     pub(crate) fn keeps_clean(&self) -> KeptSpeech {
         match self.listener() {
-            Some(listener) if listener.cache.is_none() => KeptSpeech::None,
-            Some(listener) if listener.stretch => KeptSpeech::AtOwnSpeed,
-            Some(_) => KeptSpeech::AsPlayed,
-            None => KeptSpeech::None,
+            Some(listener) if listener.cache.is_some() && listener.stretch => {
+                KeptSpeech::AtOwnSpeed
+            }
+            Some(listener) if listener.cache.is_some() => KeptSpeech::AsPlayed,
+            _ => KeptSpeech::None,
         }
     }
 

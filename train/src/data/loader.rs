@@ -539,13 +539,10 @@ impl Worker {
             speed,
             leading: stretch.leading(),
         };
-        let unplayed =
-            (self.keep_clean == KeptSpeech::AtOwnSpeed).then(|| clean(&sound, stretch.speed()));
+        let keeps = |kept| self.keep_clean == kept;
+        let unplayed = keeps(KeptSpeech::AtOwnSpeed).then(|| clean(&sound, stretch.speed()));
         let played = self.augmenter.play(sound, hearing);
-        let clean = match self.keep_clean {
-            KeptSpeech::None | KeptSpeech::AtOwnSpeed => unplayed,
-            KeptSpeech::AsPlayed => Some(clean(&played, 1.0)),
-        };
+        let clean = unplayed.or_else(|| keeps(KeptSpeech::AsPlayed).then(|| clean(&played, 1.0)));
         let samples = self.augmenter.disturb(played, hearing, &mut |error| {
             pass_over(strictness, noises, error)
         })?;

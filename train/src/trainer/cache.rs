@@ -387,14 +387,11 @@ impl Record {
         }
         let blank = outputs.map_or(0, |outputs| outputs as usize - 1);
         let silence = |frame: usize| {
-            let said = self.posteriors.get(frame * (blank + 1) + blank);
-            let is_blank = self
-                .spikes
-                .get(frame)
-                .map(|&spike| usize::from(spike) == blank);
-            said.map_or(f32::from(u8::from(is_blank.unwrap_or(false))), |x| {
-                x.to_f32()
-            })
+            let is_blank = |&spike: &u16| usize::from(spike) == blank;
+            match self.posteriors.get(frame * (blank + 1) + blank) {
+                Some(said) => said.to_f32(),
+                None => f32::from(self.spikes.get(frame).is_some_and(is_blank)),
+            }
         };
         let count = ((self.frames as f64 / speed).round() as usize).max(1);
         let place = |frame: usize| (frame as f64 * speed) as usize;
