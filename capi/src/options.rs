@@ -93,6 +93,7 @@ impl SoriOptions {
                 engine,
                 precision,
                 threads: up_to("threads", MOST_THREADS, self.threads)?.max(1),
+                ..EngineOptions::default()
             },
             endpoint: EndpointRules {
                 silence: seconds("endpoint_silence", self.endpoint_silence, usual.silence)?,

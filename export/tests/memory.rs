@@ -38,7 +38,7 @@ fn one_more_stream_takes_its_caches_and_little_else() {
         let engine = EngineOptions {
             engine,
             precision: PrecisionChoice::Exactly(Precision::Fp32),
-            threads: 1,
+            ..EngineOptions::default()
         };
         let options = Options {
             engine,

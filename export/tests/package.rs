@@ -169,7 +169,7 @@ fn half_weights_halve_the_file_and_change_little() {
         let options = EngineOptions {
             engine,
             precision,
-            threads: 1,
+            ..EngineOptions::default()
         };
         let engine = load(&Package::open(target).unwrap(), options).unwrap();
         Tensor::from_slice(engine.session().unwrap().step(&window).unwrap())

@@ -154,7 +154,7 @@ fn ours(package: &Path, precision: Precision, samples: &[f32]) -> Vec<(String, i
         engine: EngineOptions {
             engine: EngineChoice::Ort,
             precision: PrecisionChoice::Exactly(precision),
-            threads: 1,
+            ..EngineOptions::default()
         },
         // It never ends an utterance by itself, as it forgets the stream then.
         endpoint: EndpointRules {

@@ -31,7 +31,7 @@ fn exported(package: &Package, engine: EngineChoice, log_mel: &Tensor) -> Tensor
         EngineOptions {
             engine,
             precision,
-            threads: 1,
+            ..EngineOptions::default()
         },
     )
     .unwrap();

@@ -52,6 +52,7 @@ fn a_good_package_opens_and_runs_on_both_engines() {
                 engine,
                 precision: PrecisionChoice::Exactly(precision),
                 threads: 2,
+                parallel: 3,
             };
             let engine = load(&package, options).unwrap();
             assert!(
@@ -383,7 +384,7 @@ fn files_that_are_not_those_of_the_configuration_are_named() {
             let options = EngineOptions {
                 engine,
                 precision: PrecisionChoice::Exactly(precision),
-                threads: 1,
+                ..EngineOptions::default()
             };
             load(&package, options).map(|engine| engine.description().to_owned())
         };
@@ -568,7 +569,7 @@ fn damaged_graphs_are_refused_and_never_panic() {
                 EngineOptions {
                     engine,
                     precision,
-                    threads: 1,
+                    ..EngineOptions::default()
                 },
             );
             match loaded.and_then(|engine| engine.session()?.step(&window).map(<[f32]>::len)) {

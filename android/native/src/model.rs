@@ -156,6 +156,7 @@ pub extern "system" fn open_model<'local>(
                 engine: engine_of(engine),
                 precision: precision_of(precision),
                 threads: count(threads).max(1),
+                ..EngineOptions::default()
             },
             endpoint: EndpointRules {
                 silence,

@@ -92,7 +92,7 @@ pub(crate) fn compare_package(
             let options = EngineOptions {
                 engine: choice,
                 precision: PrecisionChoice::Exactly(precision),
-                threads: 1,
+                ..EngineOptions::default()
             };
             let engine = engine::load(package, options)?;
             for (signal, reference) in signals.iter().zip(&references) {

@@ -66,7 +66,10 @@ impl Bench {
     pub(super) fn run(&self) -> anyhow::Result<Outcome> {
         let samples = read_at_16_khz(&self.file)?;
         let started = Instant::now();
-        let opened = self.model.open(EndpointRules::default(), &self.search)?;
+        let parallel = super::processors().min(self.streams as usize);
+        let opened = self
+            .model
+            .open(EndpointRules::default(), &self.search, parallel)?;
         let load = started.elapsed();
         let chunk_ms = opened.recognizer.package().config().streaming.chunk_ms;
         let chunk = RATE as usize * chunk_ms as usize / 1000;

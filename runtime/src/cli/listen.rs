@@ -59,7 +59,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 impl Listen {
     pub(super) fn run(&self) -> anyhow::Result<Outcome> {
-        let opened = self.model.open(self.endpoint.rules(), &self.search)?;
+        let opened = self.model.open(self.endpoint.rules(), &self.search, 1)?;
         let mut stream = opened.stream()?;
         let stop = stop_on_signal()?;
         let mut microphone = Microphone::open(self.device.as_deref())?;

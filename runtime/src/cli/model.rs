@@ -176,10 +176,12 @@ impl Opened {
 }
 
 impl ModelArgs {
+    /// A model, of which so many streams may be in a step at the same time.
     pub(super) fn open(
         &self,
         endpoint: EndpointRules,
         search: &SearchArgs,
+        parallel: usize,
     ) -> anyhow::Result<Opened> {
         let directory = match &self.model {
             Some(directory) => directory.clone(),
@@ -199,6 +201,7 @@ impl ModelArgs {
                 PrecisionArg::Int8 => PrecisionChoice::Exactly(Precision::Int8),
             },
             threads: usize::from(self.threads),
+            parallel,
         };
         let package = Package::open(&directory)?;
         let language = &package.config().language;

@@ -67,7 +67,10 @@ impl Serve {
             .and_then(|addresses| TcpListener::bind(addresses.collect::<Vec<_>>().as_slice()))
             .with_context(cannot_listen)?;
         let address = listener.local_addr().with_context(cannot_listen)?;
-        let opened = self.model.open(self.endpoint.rules(), &self.search)?;
+        let workers = self.workers();
+        let opened = self
+            .model
+            .open(self.endpoint.rules(), &self.search, workers)?;
         let config = opened.recognizer.package().config();
         let model = Model {
             name: config.name.clone(),
@@ -94,7 +97,7 @@ impl Serve {
                 session: Duration::from_secs(self.max_session),
                 idle: Duration::from_secs(self.idle_timeout),
             },
-            workers: self.workers(),
+            workers,
         };
         let closing = closing_on_signal()?;
         eprintln!("sori: captions at http://{address}/; Ctrl-C ends");
@@ -109,8 +112,7 @@ impl Serve {
     }
 
     fn workers(&self) -> usize {
-        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.workers.map_or_else(processors, usize::from)
+        self.workers.map_or_else(super::processors, usize::from)
     }
 }
 

@@ -102,7 +102,7 @@ impl Source {
 
 impl Transcribe {
     pub(super) fn run(&self, quiet: bool) -> anyhow::Result<Outcome> {
-        let opened = self.model.open(self.endpoint.rules(), &self.search)?;
+        let opened = self.model.open(self.endpoint.rules(), &self.search, 1)?;
         if let Some(directory) = &self.output {
             std::fs::create_dir_all(directory).with_context(|| {
                 format!(

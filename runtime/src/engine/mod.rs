@@ -78,6 +78,9 @@ pub struct EngineOptions {
     /// Threads for one step, at least 1. The steps of a small streaming model are too short to
     /// gain from more than one.
     pub threads: usize,
+    /// Streams that may be in a step at the same time, at least 1; more of them take turns. On `ort` each costs
+    /// the engine's copy of the weights; on `tract` all may be, whatever is asked for.
+    pub parallel: usize,
 }
 
 impl Default for EngineOptions {
@@ -86,6 +89,7 @@ impl Default for EngineOptions {
             engine: EngineChoice::Auto,
             precision: PrecisionChoice::Auto,
             threads: 1,
+            parallel: 1,
         }
     }
 }
@@ -163,9 +167,7 @@ fn load_ort(package: &Package, options: EngineOptions) -> Result<Arc<dyn Engine>
         options.precision,
         [Precision::Int8, Precision::Fp32],
     )?;
-    contained("ort", package, || {
-        ort::load(package, graph, options.threads)
-    })
+    contained("ort", package, || ort::load(package, graph, options))
 }
 
 #[cfg(not(any(feature = "ort", feature = "ort-download")))]

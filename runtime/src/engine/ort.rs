@@ -1,8 +1,9 @@
 //! ONNX Runtime.
 //!
-//! A step reads the stream's set of cache tensors and writes a spare set, which all streams of an engine have in
+//! A step reads the stream's set of cache tensors and writes a spare set, which all streams of a session have in
 //! common; then the stream keeps what was written, and what it had is the spare. Nothing is copied.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ort::environment::Environment;
@@ -11,8 +12,8 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{IoBinding, Session as OrtSession};
 use ort::value::Tensor;
 
-use super::{Engine, EngineError, Session, transpose};
-use crate::model::{Config, Package, Precision};
+use super::{Engine, EngineError, EngineOptions, Session, transpose};
+use crate::model::{Config, Graph, Package, Precision};
 
 const NAME: &str = "ort";
 
@@ -20,13 +21,14 @@ const NAME: &str = "ort";
 const WEIGHTS_IN: &str = "session.model_external_initializers_file_folder_path";
 
 struct OrtEngine {
-    turn: Arc<Mutex<Turn>>,
+    /// The graph, as often as streams may be in a step at the same time.
+    turns: Vec<Arc<Mutex<Turn>>>,
     names: Arc<Names>,
     shapes: Shapes,
     description: String,
 }
 
-/// What one stream at a time has: `Run` is not safe to call from two threads at once.
+/// What one stream at a time has: the crate `ort` lets nobody else in meanwhile.
 struct Turn {
     graph: OrtSession,
     spare: Caches,
@@ -61,55 +63,79 @@ impl Shapes {
 pub(super) fn load(
     package: &Package,
     precision: Precision,
-    threads: usize,
+    options: EngineOptions,
 ) -> Result<Arc<dyn Engine>, EngineError> {
+    let EngineOptions {
+        threads, parallel, ..
+    } = options;
     let graph = package.graph(precision)?;
     let environment = environment()?;
-    let refuse = |error: &dyn std::fmt::Display| EngineError::Load {
-        engine: NAME,
-        path: graph.path.display().to_string(),
-        reason: error.to_string(),
-    };
-    let mut builder = OrtSession::builder(environment)
-        .map_err(|error| refuse(&error))?
-        .with_optimization_level(GraphOptimizationLevel::All)
-        .map_err(|error| refuse(&error))?
-        .with_intra_threads(threads)
-        .map_err(|error| refuse(&error))?
-        // A chunk lasts a few milliseconds and comes a few times a second: a waiting thread that
-        // spins would burn more than it computes.
-        .with_intra_op_spinning(false)
-        .map_err(|error| refuse(&error))?
-        // Its errors come back as errors; it need not print them too.
-        .with_log_level(LogLevel::Fatal)
-        .map_err(|error| refuse(&error))?;
-    let bytes = graph.bytes()?;
-    let session = match graph.outline(&bytes) {
-        Some((directory, outline)) => {
-            // Its pages count as ours as long as it is mapped.
-            drop(bytes);
-            builder
-                .with_config_entry(WEIGHTS_IN, directory)
-                .map_err(|error| refuse(&error))?
-                .commit_from_memory(&outline)
-        }
-        None => builder.commit_from_memory(&bytes),
-    }
-    .map_err(|error| refuse(&error))?;
     let shapes = Shapes::new(package.config(), graph.signature.frames);
-    let spare = Caches::new(&session, &shapes).map_err(|error| refuse(&error))?;
+    let turn = |graph: OrtSession| {
+        let spare = Caches::new(&graph, &shapes)?;
+        Ok(Arc::new(Mutex::new(Turn { graph, spare })))
+    };
+    let turns = sessions(environment, graph, threads, parallel.max(1))?
+        .into_iter()
+        .map(turn)
+        .collect::<ort::Result<_>>()
+        .map_err(|error| refuse(graph, &error))?;
+    let several = match parallel {
+        0 | 1 => String::new(),
+        more => format!(", {more} steps at once"),
+    };
+    let library = library_name();
     Ok(Arc::new(OrtEngine {
-        turn: Arc::new(Mutex::new(Turn {
-            graph: session,
-            spare,
-        })),
+        turns,
         names: Arc::new(Names {
             inputs: graph.signature.inputs.clone(),
             outputs: graph.signature.outputs.clone(),
         }),
         shapes,
-        description: format!("ort ({}), {precision}, {threads} thread(s)", library_name()),
+        description: format!("ort ({library}), {precision}, {threads} thread(s){several}"),
     }))
+}
+
+/// Loads the graph so many times.
+fn sessions(
+    environment: &Environment,
+    graph: &Graph,
+    threads: usize,
+    count: usize,
+) -> Result<Vec<OrtSession>, EngineError> {
+    let bytes = graph.bytes()?;
+    let (directory, bytes) = match graph.outline(&bytes) {
+        Some((directory, outline)) => {
+            // Its pages count as ours as long as it is mapped.
+            drop(bytes);
+            (Some(directory), Cow::Owned(outline))
+        }
+        None => (None, Cow::Borrowed(&*bytes)),
+    };
+    let session = |_| {
+        let mut builder = OrtSession::builder(environment)?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_intra_threads(threads)?
+            // A chunk lasts a few milliseconds and comes a few times a second: a waiting thread that
+            // spins would burn more than it computes.
+            .with_intra_op_spinning(false)?
+            // Its errors come back as errors; it need not print them too.
+            .with_log_level(LogLevel::Fatal)?;
+        if let Some(directory) = &directory {
+            builder = builder.with_config_entry(WEIGHTS_IN, directory)?;
+        }
+        builder.commit_from_memory(&bytes)
+    };
+    let sessions: ort::Result<_> = (0..count).map(session).collect();
+    sessions.map_err(|error| refuse(graph, &error))
+}
+
+fn refuse(graph: &Graph, error: &ort::Error) -> EngineError {
+    EngineError::Load {
+        engine: NAME,
+        path: graph.path.display().to_string(),
+        reason: error.to_string(),
+    }
 }
 
 /// The process's one ONNX Runtime environment. A failure is not remembered: the next load may find
@@ -173,7 +199,11 @@ impl Engine for OrtEngine {
 
 impl OrtEngine {
     fn open(&self) -> ort::Result<OrtStream> {
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those with the fewest others to wait for, as far as anybody knows.
+        let Some(shared) = self.turns.iter().min_by_key(|turn| Arc::strong_count(turn)) else {
+            unreachable!("an engine is loaded at least once")
+        };
+        let turn = shared.lock().unwrap_or_else(PoisonError::into_inner);
         let allocator = turn.graph.allocator();
         let mut signal = Tensor::<f32>::new(allocator, self.shapes.signal)?;
         let mut length = Tensor::<i64>::new(allocator, [1_usize])?;
@@ -193,7 +223,7 @@ impl OrtEngine {
         binding.bind_output(&outputs[1], &mut encoded_lengths)?;
         Ok(OrtStream {
             caches: Caches::new(&turn.graph, &self.shapes)?,
-            turn: Arc::clone(&self.turn),
+            turn: Arc::clone(shared),
             names: Arc::clone(&self.names),
             frames: self.shapes.signal[2],
             signal,

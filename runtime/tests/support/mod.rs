@@ -12,7 +12,7 @@ pub(crate) fn on(engine: EngineChoice) -> EngineOptions {
     EngineOptions {
         engine,
         precision: PrecisionChoice::Exactly(Precision::Fp32),
-        threads: 1,
+        ..EngineOptions::default()
     }
 }
 
