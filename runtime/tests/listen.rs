@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -61,20 +61,35 @@ struct Listener {
 
 impl Listener {
     fn start(microphone: &VirtualMicrophone, arguments: &[&str]) -> Self {
+        let (listener, read) = Self::start_unread(microphone, arguments, 0);
+        read.send(()).unwrap();
+        listener
+    }
+
+    /// With so many bytes in its output already, which nobody reads until told to.
+    fn start_unread(
+        microphone: &VirtualMicrophone,
+        arguments: &[&str],
+        filled: usize,
+    ) -> (Self, Sender<()>) {
+        let (stdout, mut writer) = std::io::pipe().unwrap();
+        writer.write_all("\n".repeat(filled).as_bytes()).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_sori"))
             .args(["-v", "listen", "--model", TONE, "--engine", "tract"])
             .args(arguments)
             .envs(microphone.environment())
-            .stdout(Stdio::piped())
+            .stdout(writer)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let (sender, lines) = channel();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (read, told_to_read) = channel();
         std::thread::spawn(move || {
-            stdout
+            let _ = told_to_read.recv();
+            BufReader::new(stdout)
                 .lines()
                 .map_while(Result::ok)
+                .filter(|line| !line.is_empty())
                 .try_for_each(|line| sender.send(line))
         });
         // Not a word is lost that is said after it says that it listens.
@@ -85,7 +100,7 @@ impl Listener {
             .any(|line| line.contains("listening to"));
         assert!(listening, "it ended before it listened");
         std::thread::spawn(move || said.map_while(Result::ok).for_each(drop));
-        Self { child, lines }
+        (Self { child, lines }, read)
     }
 
     fn event(&self, wanted: &str) -> Value {
@@ -224,7 +239,69 @@ fn a_lost_microphone_is_said_and_what_was_said_before_is_kept() {
     microphone.unplug().unwrap();
     assert_eq!(listener.event("final")["text"], "one");
     listener.event("device-lost");
+    // The sound server is back.
+    microphone.plug_in().unwrap();
+    listener.event("device-found");
+    microphone.play(&wav).unwrap();
+    assert_eq!(listener.event("final")["text"], "one");
+    microphone.unplug().unwrap();
+    listener.event("device-lost");
     assert_eq!(listener.interrupt(), Vec::<String>::new());
+}
+
+/// Whoever reads the captions stops reading, which stops what hears, until more came than there is room for.
+#[test]
+fn sound_that_is_lost_is_said_and_parts_what_was_said_around_it() {
+    let Some(microphone) = virtual_microphone() else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let (wav, saved) = (
+        directory.path().join("words.wav"),
+        directory.path().join("saved.wav"),
+    );
+    // A word every second for eight of them, and no silence that is an endpoint.
+    let word = |number: usize| {
+        [
+            Sound::Token([0, 1, 2][number % 3], 320),
+            Sound::Silence(680),
+        ]
+    };
+    let script: Vec<Sound> = (0..9).flat_map(word).collect();
+    write_wav(&wav, 16_000, &script);
+    let arguments = [
+        "--json",
+        "--save",
+        saved.to_str().unwrap(),
+        "--endpoint-silence",
+        "3",
+    ];
+    // A pipe has room for 64 KiB, of which an event or two are left.
+    let (listener, read) = Listener::start_unread(&microphone, &arguments, 65_000);
+    let begun = Instant::now();
+    microphone.play(&wav).unwrap();
+    std::thread::sleep(Duration::from_secs(9).saturating_sub(begun.elapsed()));
+    read.send(()).unwrap();
+    let first = listener.event("final");
+    let overrun = listener.event("overrun");
+    let lost = overrun["lost_ms"].as_u64().unwrap();
+    assert!((1_000..8_000).contains(&lost), "{overrun}");
+    let text = first["text"].as_str().unwrap();
+    assert!(text.starts_with("one two"), "{first}");
+    // Times go on as those of the recording.
+    let end = first["end"].as_f64().unwrap();
+    let rest = listener.interrupt();
+    let heard = hound::WavReader::open(&saved).unwrap();
+    let seconds = f64::from(heard.duration()) / f64::from(heard.spec().sample_rate);
+    let finals: Vec<Value> = rest
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|event| event["event"] == "final")
+        .collect();
+    for said in &finals {
+        assert!(said["start"].as_f64().unwrap() >= end, "{first} {said}");
+        assert!(said["end"].as_f64().unwrap() <= seconds + 0.1, "{said}");
+    }
 }
 
 #[test]

@@ -36,8 +36,8 @@ pub(super) struct Listen {
     /// Print every event as a line of JSON.
     ///
     /// {"event": "partial" or "final", ...utterance}, {"event": "endpoint", time, rule},
-    /// {"event": "overrun", lost_ms}, {"event": "device-lost", device}, {"event": "device-found", device},
-    /// {"event": "save-failed", reason}.
+    /// {"event": "overrun", lost_ms or null where only the sound system knows}, {"event": "device-lost", device},
+    /// {"event": "device-found", device}, {"event": "save-failed", reason}.
     #[arg(long)]
     json: bool,
     /// Fill the terminal: captions, how loud it is, how fast it goes, memory.
@@ -57,70 +57,63 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// Time between attempts to reopen a lost microphone.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Missing sound that is longer than this ends an utterance: nobody can say what was in it.
+const GAP: Duration = Duration::from_secs(1);
+
 impl Listen {
     pub(super) fn run(&self) -> anyhow::Result<Outcome> {
         let opened = self.model.open(self.endpoint.rules(), &self.search, 1)?;
-        let mut stream = opened.stream()?;
+        let stream = opened.stream()?;
         let stop = stop_on_signal()?;
         let mut microphone = Microphone::open(self.device.as_deref())?;
         let rate = microphone.sample_rate();
-        let mut recording = self
+        let recording = self
             .save
             .as_deref()
             .map(|path| Recording::create(path, rate))
             .transpose()?;
-        let mut captions = self.captions(microphone.name(), &stop)?;
+        let mut session = Session {
+            stream,
+            recording,
+            captions: self.captions(microphone.name(), &stop)?,
+            outcome: Ok(Outcome::Done),
+        };
 
-        let (mut samples, mut lost) = (Vec::new(), Duration::ZERO);
-        // What fails besides the captions does not end them before their last words.
-        let mut outcome = Ok(Outcome::Done);
+        let mut samples = Vec::new();
+        let (mut lost, mut overruns) = (microphone.lost(), microphone.overruns());
         while !stop.load(Ordering::Relaxed) {
             samples.clear();
             match microphone.read(&mut samples, PATIENCE) {
                 Ok(_) => {}
                 Err(AudioError::DeviceLost { device, .. }) => {
-                    finish_before_the_loss(&mut stream, microphone.sample_rate(), &mut captions)?;
-                    captions.notice(&Notice::DeviceLost { device })?;
-                    if !reopen(&mut microphone, &stop, &mut captions)? {
+                    session.bridge(GAP, microphone.sample_rate())?;
+                    session.captions.notice(&Notice::DeviceLost { device })?;
+                    if !reopen(&mut microphone, &stop, &mut session.captions)? {
                         break;
                     }
                     let device = microphone.name().to_owned();
-                    captions.notice(&Notice::DeviceFound { device })?;
+                    session.captions.notice(&Notice::DeviceFound { device })?;
                     continue;
                 }
                 Err(error) => {
-                    outcome = Err(error.into());
+                    session.outcome = Err(error.into());
                     break;
                 }
             }
-            if let Some(Err(error)) = recording
-                .as_mut()
-                .map(|recording| recording.write(&samples))
-            {
-                recording = None;
-                let reason = format!("{error:#}");
-                captions.notice(&Notice::SaveFailed { reason })?;
-                outcome = Err(error);
+            session.hear(&samples, microphone.sample_rate())?;
+            // What was read came before what there was no room for.
+            let missing = microphone.lost() - lost;
+            if !missing.is_zero() {
+                session.bridge(missing, microphone.sample_rate())?;
             }
-            let now = microphone.lost();
-            if now > lost {
-                captions.notice(&Notice::Overrun { lost: now - lost })?;
-                lost = now;
+            if !missing.is_zero() || microphone.overruns() > overruns {
+                let lost = (!missing.is_zero()).then_some(missing);
+                session.captions.notice(&Notice::Overrun { lost })?;
             }
-            let started = Instant::now();
-            for event in stream.accept(microphone.sample_rate(), &samples)? {
-                captions.say(&event)?;
-            }
-            captions.heard(&samples, microphone.sample_rate(), started.elapsed())?;
+            lost += missing;
+            overruns = microphone.overruns();
         }
-        for event in stream.finish()? {
-            captions.say(&event)?;
-        }
-        captions.end()?;
-        if let Some(recording) = recording {
-            recording.finish()?;
-        }
-        outcome
+        session.end()
     }
 
     #[cfg_attr(
@@ -140,18 +133,54 @@ impl Listen {
     }
 }
 
-/// The microphone is gone: what was said before is finished and shown.
-fn finish_before_the_loss(
-    stream: &mut Stream,
-    rate: u32,
-    captions: &mut Captions,
-) -> anyhow::Result<()> {
-    let silence = vec![0.0; rate as usize];
-    let before: Vec<Event> = stream.accept(rate, &silence)?.collect();
-    for event in before.into_iter().chain(stream.end_utterance()) {
-        captions.say(&event)?;
+/// What is done with sound.
+struct Session<'a> {
+    stream: Stream,
+    recording: Option<Recording<'a>>,
+    captions: Captions,
+    /// What fails besides the captions does not end them before their last words.
+    outcome: anyhow::Result<Outcome>,
+}
+
+impl Session<'_> {
+    fn hear(&mut self, samples: &[f32], rate: u32) -> anyhow::Result<()> {
+        let written = self.recording.as_mut().map(|to| to.write(samples));
+        if let Some(Err(error)) = written {
+            self.recording = None;
+            let reason = format!("{error:#}");
+            self.captions.notice(&Notice::SaveFailed { reason })?;
+            self.outcome = Err(error);
+        }
+        let started = Instant::now();
+        for event in self.stream.accept(rate, samples)? {
+            self.captions.say(&event)?;
+        }
+        Ok(self.captions.heard(samples, rate, started.elapsed())?)
     }
-    Ok(())
+
+    /// Sound is missing here: silence stands for it, in the recording too, so that times stay those of the
+    /// recording. After much of it what was being said is finished.
+    fn bridge(&mut self, missing: Duration, rate: u32) -> anyhow::Result<()> {
+        let seconds = missing.min(GAP).as_secs_f64();
+        self.hear(&vec![0.0; (seconds * f64::from(rate)) as usize], rate)?;
+        if missing >= GAP {
+            for event in self.stream.end_utterance() {
+                self.captions.say(&event)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> anyhow::Result<Outcome> {
+        for event in self.stream.finish()? {
+            self.captions.say(&event)?;
+        }
+        self.captions.end()?;
+        if let Some(recording) = self.recording {
+            recording.finish()?;
+        }
+        self.outcome
+    }
 }
 
 /// Tries until the microphone is back, or until it is time to stop.
@@ -176,8 +205,9 @@ fn reopen(
 
 /// Something that happened besides what was said.
 pub(super) enum Notice {
+    /// How much, unless it was the sound system that lost it.
     Overrun {
-        lost: Duration,
+        lost: Option<Duration>,
     },
     DeviceLost {
         device: String,
@@ -195,7 +225,7 @@ impl Notice {
     pub(super) fn json(&self) -> serde_json::Value {
         match self {
             Self::Overrun { lost } => {
-                json!({"event": "overrun", "lost_ms": lost.as_millis() as u64})
+                json!({"event": "overrun", "lost_ms": lost.map(|lost| lost.as_millis() as u64)})
             }
             Self::DeviceLost { device } => json!({"event": "device-lost", "device": device}),
             Self::DeviceFound { device } => json!({"event": "device-found", "device": device}),
@@ -208,8 +238,10 @@ impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Overrun { lost } => {
-                let ms = lost.as_millis();
-                write!(f, "{ms} ms of sound lost: this machine does not keep up")
+                let lost = lost.map_or("some".to_owned(), |lost| {
+                    format!("{} ms of", lost.as_millis())
+                });
+                write!(f, "{lost} sound lost: this machine does not keep up")
             }
             Self::DeviceLost { device } => write!(f, "{device}: lost; waiting for it"),
             Self::DeviceFound { .. } => write!(f, "microphone found again"),
