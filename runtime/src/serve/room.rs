@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use axum::body::Bytes;
 use cpu_time::ThreadTime;
 use sori::audio::{AudioError, AudioFile, OpusPackets, PcmReader, SAMPLE_RATE};
+use sori::decode::Grammar;
+use sori::model::Tokens;
 use sori::{Event, Stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
@@ -238,6 +240,21 @@ impl<S: Source> Hearing<S> {
             let events = work.stream.accept(rate, &work.samples)?.collect();
             let seconds = work.samples.len() as f64 / f64::from(rate.max(1));
             Ok((Heard { events, more }, seconds))
+        })
+        .await
+    }
+
+    /// Hears only what a grammar allows from here on, or everything again; what was being said ends here. Nothing
+    /// changes if there is no such grammar.
+    pub(crate) async fn restrict<E: Send + 'static>(
+        &mut self,
+        grammar: impl FnOnce(&Tokens) -> Result<Option<Grammar>, E> + Send + 'static,
+    ) -> Result<Result<Vec<Event>, E>, Failure> {
+        self.work(|work| {
+            let recognizer = work.stream.recognizer();
+            let ended = grammar(recognizer.package().tokens())
+                .map(|grammar| work.stream.set_grammar(grammar.map(Arc::new)).collect());
+            Ok((ended, 0.0))
         })
         .await
     }

@@ -2,7 +2,7 @@
 //!
 //! Each message of sound gets one reply, as there: what was finished in it, else what is being said.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -12,6 +12,8 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sori::audio::{PcmFormat, PcmReader};
+use sori::decode::Grammar;
+use sori::model::Tokens;
 use sori::{Event, Segment, Word};
 
 use super::Server;
@@ -31,6 +33,7 @@ struct Config {
     sample_rate: Option<f64>,
     words: Option<Truth>,
     max_alternatives: Option<u32>,
+    phrase_list: Option<Vec<String>>,
 }
 
 /// vosk-server takes what Python takes for true.
@@ -40,6 +43,9 @@ enum Truth {
     Bool(bool),
     Number(f64),
 }
+
+/// The phrase that stands for all speech that is none of a list's.
+const UNKNOWN: &str = "[unk]";
 
 /// How replies are written.
 struct Style {
@@ -72,9 +78,14 @@ async fn converse(server: &Server, seat: Seat, client: &mut Client) -> Result<()
         alternatives: false,
     };
     let mut partial = String::new();
+    // Ended by a new list of phrases, and not told yet.
+    let mut untold = Vec::new();
     loop {
         let reply = match client.hear().await {
-            Given::Sound(bytes) => sound(&mut hearing, &bytes, &style, &mut partial).await?,
+            Given::Sound(bytes) => {
+                let finished = std::mem::take(&mut untold);
+                sound(&mut hearing, &bytes, &style, &mut partial, finished).await?
+            }
             Given::Text(text) => {
                 let message: Message = serde_json::from_str(&text).map_err(|error| {
                     let expected = "{\"config\": {…}} or {\"eof\": 1}";
@@ -82,12 +93,17 @@ async fn converse(server: &Server, seat: Seat, client: &mut Client) -> Result<()
                 })?;
                 if let Some(config) = message.config {
                     configure(&mut hearing, &mut style, &config)?;
+                    if let Some(phrases) = config.phrase_list {
+                        let ended = hearing.restrict(move |tokens| grammar(&phrases, tokens));
+                        untold.extend(finals(ended.await?.map_err(Fault::BadMessage)?));
+                    }
                     continue;
                 }
                 if message.eof.is_none() && message.reset.is_none() {
                     continue;
                 }
-                let last = result(&finals(hearing.finish().await?), &style);
+                untold.extend(finals(hearing.finish().await?));
+                let last = result(&std::mem::take(&mut untold), &style);
                 partial.clear();
                 if message.eof.is_some() {
                     return client.say(last.to_string()).await;
@@ -95,7 +111,8 @@ async fn converse(server: &Server, seat: Seat, client: &mut Client) -> Result<()
                 last
             }
             Given::End(fault) if fault.is_orderly() => {
-                let last = result(&finals(hearing.finish().await?), &style);
+                untold.extend(finals(hearing.finish().await?));
+                let last = result(&untold, &style);
                 client.say(last.to_string()).await?;
                 return Err(fault);
             }
@@ -130,19 +147,40 @@ fn configure(hearing: &mut Hearing<Pcm>, style: &mut Style, config: &Config) -> 
     Ok(())
 }
 
-/// Hears one message and makes its reply.
+/// The grammar of a list of phrases: their words in any order, as vosk's model of them allows; no list, no
+/// grammar. Other speech is none of it where the list has [`UNKNOWN`], and else heard as the nearest of its words.
+fn grammar(phrases: &[String], tokens: &Tokens) -> Result<Option<Grammar>, String> {
+    let known = phrases.iter().filter(|phrase| *phrase != UNKNOWN);
+    let words: BTreeSet<&str> = known.flat_map(|phrase| phrase.split_whitespace()).collect();
+    if words.is_empty() {
+        return Ok(None);
+    }
+    if let Some(word) = words.iter().find(|word| word.contains('"')) {
+        return Err(format!("phrase_list: expected words, found {word}"));
+    }
+    let words: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    let grammar = format!("#JSGF V1.0; public <said> = ({})+;", words.join(" | "));
+    let grammar = Grammar::parse(grammar.as_bytes(), "phrase_list", tokens)
+        .map_err(|error| error.to_string())?;
+    Ok(Some(match phrases.iter().any(|phrase| phrase == UNKNOWN) {
+        true => grammar,
+        false => grammar.with_tolerance(f32::INFINITY),
+    }))
+}
+
+/// Hears one message and makes its reply, of what was `finished` before it, too.
 async fn sound(
     hearing: &mut Hearing<Pcm>,
     bytes: &[u8],
     style: &Style,
     partial: &mut String,
+    mut finished: Vec<Segment>,
 ) -> Result<Value, Fault> {
     hearing
         .source()
         .ok_or(Failure::Panicked)?
         .get_mut()
         .extend(bytes);
-    let mut finished = Vec::new();
     let mut more = true;
     while more {
         let heard = hearing.step().await?;
@@ -176,7 +214,10 @@ fn finals(events: Vec<Event>) -> Vec<Segment> {
 fn result(segments: &[Segment], style: &Style) -> Value {
     let texts: Vec<&str> = segments
         .iter()
-        .map(|segment| segment.text.as_str())
+        .map(|segment| match segment.out_of_grammar {
+            true => UNKNOWN,
+            false => &segment.text,
+        })
         .filter(|text| !text.is_empty())
         .collect();
     let mut result = json!({"text": texts.join(" ")});

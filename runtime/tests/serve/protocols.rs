@@ -185,8 +185,7 @@ fn vosk(client: &mut Client, sound: &[u8]) -> Vec<Value> {
 fn vosk_clients_get_a_reply_for_each_chunk() {
     let server = Server::start(&[]);
     let mut client = server.socket("/vosk");
-    client
-        .text(r#"{ "config" : { "sample_rate" : 16000.0, "words": 1, "phrase_list": ["zero"] } }"#);
+    client.text(r#"{ "config" : { "sample_rate" : 16000.0, "words": 1, "model": "other" } }"#);
     let sound = s16(16_000);
     let replies = vosk(&mut client, &sound);
     assert_eq!(replies.len(), sound.len().div_ceil(3200));
@@ -215,6 +214,56 @@ fn vosk_clients_get_a_reply_for_each_chunk() {
     client.text(r#"{"eof" : 1}"#);
     assert_eq!(client.next().unwrap(), json!({"text": FIRST}));
     assert_eq!(u16::from(client.next().unwrap_err().unwrap().code), 1000);
+}
+
+#[test]
+fn vosk_hears_the_words_of_a_list_only() {
+    let server = Server::start(&[]);
+    let sound = s16(16_000);
+    let heard = |list: &str| {
+        let mut client = server.socket("/vosk");
+        client.text(&format!(
+            r#"{{"config": {{"sample_rate": 16000, "phrase_list": {list}}}}}"#
+        ));
+        let mut replies = vosk(&mut client, &sound);
+        client.text(r#"{"eof" : 1}"#);
+        replies.push(client.next().unwrap());
+        let texts = replies.iter().filter_map(|reply| reply["text"].as_str());
+        let texts = texts.filter(|text| !text.is_empty());
+        texts.map(str::to_owned).collect::<Vec<_>>()
+    };
+    // The words of phrases in any order.
+    let list = r#"["three", "two one", "[unk]"]"#;
+    assert_eq!(heard(list), [FIRST, "[unk]"]);
+    // Without it, what was said is one of the list.
+    let forced = heard(r#"["three two one"]"#);
+    assert_eq!(forced.len(), 2);
+    assert_eq!(forced[0], FIRST);
+    let listed = |word: &str| ["one", "two", "three"].contains(&word);
+    assert!(forced[1].split(' ').all(listed), "{forced:?}");
+    for all in ["[]", r#"["[unk]"]"#, "null"] {
+        assert_eq!(heard(all), [FIRST, SECOND], "{all}");
+    }
+
+    // A list that comes later ends what was being said, which is not lost.
+    let mut client = server.socket("/vosk");
+    client.text(r#"{"config": {"sample_rate": 16000}}"#);
+    vosk(&mut client, &sound[..48_000]);
+    client.text(r#"{"config": {"phrase_list": ["going"]}}"#);
+    client.text(r#"{"eof" : 1}"#);
+    assert_eq!(client.next().unwrap()["text"], FIRST);
+
+    for (list, reason) in [
+        (r#"["one 漢"]"#, "漢"),
+        (r#"["say \"one"]"#, "expected words"),
+    ] {
+        let mut client = server.socket("/vosk");
+        client.text(&format!(r#"{{"config": {{"phrase_list": {list}}}}}"#));
+        let frame = client.next().unwrap_err().unwrap();
+        assert_eq!(u16::from(frame.code), 1007);
+        assert!(frame.reason.contains(reason), "{}", frame.reason);
+    }
+    server.assert_well();
 }
 
 #[test]
