@@ -113,7 +113,13 @@ pub fn held() -> isize {
 /// Bytes that the process has in memory, of which the system knows more than the allocator. `None` where it does not tell.
 #[must_use]
 pub fn resident() -> Option<f64> {
-    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    resident_of("self")
+}
+
+/// The same of another process.
+#[must_use]
+pub fn resident_of(process: &str) -> Option<f64> {
+    let pages = std::fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
     let pages: f64 = pages.split(' ').nth(1)?.parse().ok()?;
     Some(pages * 4096.0)
 }

@@ -5,6 +5,7 @@
 
 mod access;
 mod browser;
+mod churn;
 mod client;
 mod faults;
 mod protocols;
