@@ -11,9 +11,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use safetensors::SafeTensors;
+use sori_tests::chance::Chance;
 use sori_train::config::{self, Recipe};
 use sori_train::data::tarred::{self, Sharding};
 use sori_train::data::{Corpus, Source, Strictness, Tokenizer, TokenizerKind};
@@ -739,6 +740,68 @@ fn an_interrupted_command_saves_and_goes_on() {
     assert!((3..2000).contains(&done));
 
     assert!(checkpoint(&run, done as u64).exists());
+}
+
+#[test]
+fn a_run_that_is_killed_twenty_times_ends_as_an_unbroken_one() {
+    const STEPS: usize = 300;
+    const KILLS: u32 = 20;
+    let workshop = Workshop::new();
+    let steps = format!("stage.ctc.steps={STEPS}");
+    let changes = ["checkpoints.every_steps=2", "checkpoints.keep=3", &steps];
+    let recipe = workshop.recipe(CTC, &changes);
+    let trained = finished(workshop.train(&recipe, "whole").unwrap());
+    let loss = figures(&workshop.path("whole"), "train/loss");
+
+    let run = workshop.path("killed");
+    let lines = || {
+        let text = fs::read(run.join("metrics.jsonl")).unwrap_or_default();
+        text.into_iter().filter(|&byte| byte == b'\n').count()
+    };
+    let mut chance = Chance::new(5);
+    let mut sets = vec!["--device", "cpu", "--resume"];
+    sets.extend(changes.iter().flat_map(|change| ["--set", *change]));
+    for kill in 0..KILLS {
+        let mut running = Command::new(env!("CARGO_BIN_EXE_sori-train"))
+            .arg("train")
+            .args(&sets)
+            .arg("--out")
+            .arg(&run)
+            .arg(workshop.path("recipe.toml"))
+            .env("OMP_NUM_THREADS", "1")
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Some steps later, anywhere in a step; or before the first, while it begins.
+        let enough = lines() + chance.within(0..14);
+        let hasty = kill % 5 == 4;
+        let begun = Instant::now();
+        while !hasty && lines() < enough.min(STEPS - 5) {
+            assert!(running.try_wait().unwrap().is_none(), "it ended by itself");
+            assert!(
+                begun.elapsed() < Duration::from_secs(120),
+                "no step was taken"
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
+        let moment = if hasty { 0..700 } else { 0..40 };
+        thread::sleep(Duration::from_millis(chance.within(moment) as u64));
+        running.kill().unwrap();
+        running.wait().unwrap();
+        for file in fs::read_dir(run.join("checkpoints")).into_iter().flatten() {
+            let path = file.unwrap().path();
+            if path
+                .extension()
+                .is_some_and(|ending| ending == "safetensors")
+            {
+                assert!(!tensors(&path, "").is_empty(), "{path:?} is not whole");
+            }
+        }
+    }
+    assert!((20..STEPS).contains(&lines()), "{} steps", lines());
+    let again = train(&recipe, options(&run, true, &AtomicBool::new(false))).unwrap();
+    assert!(tensors(&finished(again), "") == tensors(&trained, ""));
+    assert_eq!(figures(&run, "train/loss"), loss);
 }
 
 /// Stages that compare everything that a teacher gives.
