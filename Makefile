@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(SORI_CACHE)/target
 endif
 SORI = cargo run -q --release -p sori --
 
-.PHONY: demo test test-distributed test-arm64 soak fuzz lint bench capi android arm64 armv7 student student-smoke train-demo
+.PHONY: demo test test-distributed test-arm64 soak fuzz lint bench capi deb android arm64 armv7 student student-smoke train-demo
 
 demo: ## transcribe a sample on this machine
 	scripts/setup runtime
@@ -60,6 +60,10 @@ PREFIX ?= target/capi
 capi: ## the C library: header, shared and static library in PREFIX
 	cargo rustc --release -p sori-capi --crate-type cdylib,staticlib
 	capi/install $(BUILD)/release $(PREFIX)
+
+deb: ## a Debian package of the command, in target/debian
+	scripts/setup runtime
+	scripts/deb
 
 android: ## the Android library, target/android/sori.aar; needs an NDK
 	android/build
