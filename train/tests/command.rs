@@ -53,3 +53,25 @@ fn params_reads_a_configuration_file() {
         .failure()
         .stderr(contains("model.json").and(contains("missing field")));
 }
+
+#[test]
+fn what_is_wrong_with_a_recipe_is_said_once() {
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../recipes/demo/student.toml");
+    let refused = |change: &str| {
+        let mut command = sori_train();
+        command
+            .args(["train", recipe, "-o", "run", "--set", change])
+            .assert()
+            .failure()
+    };
+    refused("data.batching.max_seconds=0.5").stderr(
+        is_match(
+            r"\Asori-train: recipe: \[data\]: batching.max_seconds must be [^\n]+, found 0.5\n\z",
+        )
+        .unwrap(),
+    );
+    refused("model.heads=7").stderr(
+        is_match(r"\Asori-train: recipe: \[model\]: [^\n]+ multiple of 7 heads, found [0-9]+\n\z")
+            .unwrap(),
+    );
+}

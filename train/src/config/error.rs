@@ -64,10 +64,22 @@ pub enum RecipeError {
     },
     /// The model's numbers describe no model.
     #[error("recipe: [model]: {0}")]
-    Model(#[from] ConfigError),
+    Model(ConfigError),
     /// The settings of the data are out of bounds.
     #[error("recipe: [data]: {0}")]
-    Data(#[from] DataError),
+    Data(DataError),
+}
+
+impl From<ConfigError> for RecipeError {
+    fn from(error: ConfigError) -> Self {
+        Self::Model(error)
+    }
+}
+
+impl From<DataError> for RecipeError {
+    fn from(error: DataError) -> Self {
+        Self::Data(error)
+    }
 }
 
 /// Fails unless a value holds.

@@ -71,5 +71,11 @@ pub enum EvaluateError {
     Teacher(#[from] TeacherError),
     /// libtorch failed: out of memory, as a rule. Make batches smaller.
     #[error("libtorch: {0}")]
-    Torch(#[from] tch::TchError),
+    Torch(tch::TchError),
+}
+
+impl From<tch::TchError> for EvaluateError {
+    fn from(error: tch::TchError) -> Self {
+        Self::Torch(error)
+    }
 }

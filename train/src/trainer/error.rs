@@ -156,5 +156,11 @@ pub enum TrainError {
     Peers(tch::TchError),
     /// libtorch failed: out of memory, as a rule.
     #[error("libtorch: {0}")]
-    Torch(#[from] tch::TchError),
+    Torch(tch::TchError),
+}
+
+impl From<tch::TchError> for TrainError {
+    fn from(error: tch::TchError) -> Self {
+        Self::Torch(error)
+    }
 }
