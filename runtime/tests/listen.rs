@@ -283,9 +283,13 @@ fn sound_that_is_lost_is_said_and_parts_what_was_said_around_it() {
     std::thread::sleep(Duration::from_secs(9).saturating_sub(begun.elapsed()));
     read.send(()).unwrap();
     let first = listener.event("final");
-    let overrun = listener.event("overrun");
-    let lost = overrun["lost_ms"].as_u64().unwrap();
-    assert!((1_000..8_000).contains(&lost), "{overrun}");
+    // On a busy machine the sound system may lose some, too, and not know how much.
+    let lost = loop {
+        if let Some(lost) = listener.event("overrun")["lost_ms"].as_u64() {
+            break lost;
+        }
+    };
+    assert!((1_000..8_000).contains(&lost), "{lost} ms");
     let text = first["text"].as_str().unwrap();
     assert!(text.starts_with("one two"), "{first}");
     // Times go on as those of the recording.
