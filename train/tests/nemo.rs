@@ -9,6 +9,7 @@ use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use sori_train::data::Tokenizer;
 use sori_train::model::nemo::{self, NemoErrorKind, NemoModel};
 use sori_train::model::{Pass, WeightError};
 use support::{Golden, largest_difference};
@@ -122,6 +123,40 @@ fn odd_audio_gives_finite_features() {
         assert_eq!(features.len(), samples.len() / 160 * 80);
         assert!(features.iter().all(|value| value.is_finite()));
     }
+}
+
+#[test]
+fn a_student_can_have_the_teachers_tokens() {
+    let path = golden("tiny.nemo");
+    let bytes = nemo::tokenizer(&path).unwrap();
+    let tokenizer = Tokenizer::from_sentencepiece(&bytes, &path).unwrap();
+    assert_eq!(tokenizer.pieces(), imported().tokens);
+    let tokens = tokenizer.encode("the cat ran to the dog").unwrap();
+    assert_eq!(tokenizer.decode(&tokens), "the cat ran to the dog");
+
+    let folder = tempfile::tempdir().unwrap();
+    let taken = assert_cmd::Command::cargo_bin("sori-train")
+        .unwrap()
+        .args(["tokenizer", "--nemo"])
+        .arg(&path)
+        .arg("-o")
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(taken.stdout).unwrap();
+    assert!(said.starts_with("24 pieces of "), "{said}");
+    let loaded = Tokenizer::load(folder.path()).unwrap();
+    assert_eq!(loaded.pieces(), tokenizer.pieces());
+
+    let mut members = members();
+    members.retain(|(name, _)| !name.ends_with("tokenizer.model"));
+    let without = folder.path().join("without.nemo");
+    std::fs::write(&without, archive(&members)).unwrap();
+    let error = nemo::tokenizer(&without).unwrap_err().to_string();
+    assert!(
+        error.ends_with("holds no tokenizer.model: not a .nemo file, or of another kind of model"),
+        "{error}"
+    );
 }
 
 /// The files inside the golden archive.

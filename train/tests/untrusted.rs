@@ -12,6 +12,7 @@ use std::path::Path;
 
 use sori_tests::hostile::{Bounds, replay};
 use sori_tests::memory::Counting;
+use sori_train::data::Tokenizer;
 use sori_train::data::manifest::{Contents, Reader};
 use sori_train::model::{load, nemo};
 use tch::Device;
@@ -103,6 +104,21 @@ fn nemo_indices() {
     tch::set_num_threads(1);
     replay("nemo_index", 1000, Bounds::default(), |data| {
         drop(nemo::load(as_file(&with_index(data)).path(), Device::Cpu));
+    });
+}
+
+#[test]
+fn sentencepiece_models() {
+    replay("sentencepiece", 3000, Bounds::default(), |data| {
+        if let Ok(tokenizer) = Tokenizer::from_sentencepiece(data, Path::new("tokenizer.model"))
+            && let Ok(tokens) = tokenizer.encode("three programs and one thing")
+        {
+            assert!(
+                tokens
+                    .iter()
+                    .all(|token| (0..tokenizer.blank()).contains(token))
+            );
+        }
     });
 }
 

@@ -5,13 +5,17 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use sori_train::data::{Corpus, Source, Strictness, Tokenizer, TokenizerKind};
+use sori_train::model::nemo;
 
-/// Find the pieces of words that a model will write, from the transcripts of manifests.
+/// Find the pieces of words that a model will write, from the transcripts of manifests; or take those of a NeMo teacher.
 #[derive(Args)]
 pub(crate) struct TrainTokenizer {
     /// Manifests of the training text.
-    #[arg(required = true, value_name = "MANIFEST")]
+    #[arg(required_unless_present = "nemo", value_name = "MANIFEST")]
     manifests: Vec<PathBuf>,
+    /// Take the tokens of this model, so that it can teach a student token by token.
+    #[arg(long, value_name = "FILE.nemo", conflicts_with_all = ["manifests", "pieces", "kind"])]
+    nemo: Option<PathBuf>,
     /// Number of pieces; the model has one output more, the blank.
     #[arg(long, default_value_t = 256)]
     pieces: usize,
@@ -33,6 +37,13 @@ enum Kind {
 }
 
 pub(crate) fn run(arguments: TrainTokenizer) -> anyhow::Result<()> {
+    if let Some(path) = &arguments.nemo {
+        let tokenizer = Tokenizer::from_sentencepiece(&nemo::tokenizer(path)?, path)?;
+        tokenizer.save(&arguments.out)?;
+        let pieces = tokenizer.pieces().len();
+        writeln!(io::stdout(), "{pieces} pieces of {}", path.display())?;
+        return Ok(());
+    }
     let strictness = if arguments.strict {
         Strictness::Strict
     } else {

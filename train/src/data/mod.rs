@@ -39,6 +39,7 @@ pub mod librispeech;
 mod loader;
 pub mod manifest;
 mod sampler;
+mod sentencepiece;
 mod spec_augment;
 pub mod tarred;
 pub mod text;

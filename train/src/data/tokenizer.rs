@@ -15,10 +15,13 @@ use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::{ModelWrapper, Trainer};
 
 use super::error::DataError;
+use super::sentencepiece;
 use super::text::LETTERS;
 
 const TOKENS: &str = "tokens.txt";
 const TOKENIZER: &str = "tokenizer.json";
+/// What models that have one call the piece for letters that no other has.
+const UNKNOWN: &str = "<unk>";
 /// The CTC blank in `tokens.txt`.
 const BLANK: &str = "<blk>";
 
@@ -55,6 +58,8 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     /// By id.
     pieces: Vec<String>,
+    /// The piece for letters that no other has, in models that have one.
+    unknown: Option<i64>,
     unigrams: Option<Unigrams>,
 }
 
@@ -114,21 +119,42 @@ impl Tokenizer {
                 TokenizerKind::Bpe => bpe(&words, &letters, pieces),
             })?;
 
-        let mut inner = tokenizers::Tokenizer::new(model);
-        let words = Metaspace::new(WORD_START, PrependScheme::Always, true);
-        inner.with_pre_tokenizer(Some(words.clone()));
-        inner.with_decoder(Some(words));
-        let tokenizer = Self::new(inner);
+        let tokenizer = Self::of(model);
         match tokenizer.pieces.len() {
             found if found == pieces => Ok(tokenizer),
             found => Err(too_few(found)),
         }
     }
 
+    /// The tokens of a SentencePiece unigram model, as NeMo's teachers have, by their ids. `bytes` are those of
+    /// its `tokenizer.model`, which `path` names in errors.
+    ///
+    /// # Errors
+    /// [`DataError::TokenizerFile`]: it is no such model, or of another kind.
+    pub fn from_sentencepiece(bytes: &[u8], path: &Path) -> Result<Self, DataError> {
+        let wrong = |reason| DataError::TokenizerFile {
+            path: path.into(),
+            reason,
+        };
+        let found = sentencepiece::read(bytes).map_err(wrong)?;
+        let model = Unigram::from(found.pieces, found.unknown, false)
+            .map_err(|error| wrong(error.to_string()))?;
+        Ok(Self::of(model.into()))
+    }
+
+    fn of(model: ModelWrapper) -> Self {
+        let mut inner = tokenizers::Tokenizer::new(model);
+        let words = Metaspace::new(WORD_START, PrependScheme::Always, true);
+        inner.with_pre_tokenizer(Some(words.clone()));
+        inner.with_decoder(Some(words));
+        Self::new(inner)
+    }
+
     fn new(inner: tokenizers::Tokenizer) -> Self {
-        let pieces = (0..inner.get_vocab_size(true) as u32)
+        let pieces: Vec<_> = (0..inner.get_vocab_size(true) as u32)
             .map(|id| inner.id_to_token(id).unwrap_or_default())
             .collect();
+        let unknown = pieces.iter().position(|piece| piece == UNKNOWN);
         let unigrams = match inner.get_model() {
             ModelWrapper::Unigram(model) => Some(Unigrams {
                 pieces: model
@@ -147,6 +173,7 @@ impl Tokenizer {
         Self {
             inner,
             pieces,
+            unknown: unknown.map(|id| id as i64),
             unigrams,
         }
     }
@@ -241,7 +268,8 @@ impl Tokenizer {
         let tokens: Vec<_> = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
         // Byte-pair encoding silently drops letters that it does not know.
         let letters = |text: &str| text.chars().filter(|c| !c.is_whitespace()).count();
-        if letters(&self.decode(&tokens)) != letters(text) {
+        let unknown = tokens.iter().any(|&token| Some(token) == self.unknown);
+        if unknown || letters(&self.decode(&tokens)) != letters(text) {
             return Err(unspellable());
         }
         Ok(tokens)

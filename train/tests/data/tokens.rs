@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
 
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -202,4 +203,56 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+#[test]
+fn a_sentencepiece_model_splits_as_sentencepiece_does() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/nemo");
+    let read = |name: &str| fs::read(format!("{golden}/{name}")).unwrap();
+    let path = Path::new("tokenizer.model");
+    let open = |bytes: &[u8]| Tokenizer::from_sentencepiece(bytes, path);
+    let bytes = read("tokenizer.model");
+    let made = open(&bytes).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    made.save(folder.path()).unwrap();
+    let loaded = Tokenizer::load(folder.path()).unwrap();
+
+    #[derive(serde::Deserialize)]
+    struct Golden {
+        texts: Vec<String>,
+        ids: Vec<Vec<i64>>,
+    }
+    let golden: Golden = serde_json::from_slice(&read("pieces.json")).unwrap();
+    assert_eq!((golden.texts.len(), golden.ids.len()), (150, 150));
+    for tokenizer in [&made, &loaded] {
+        assert_eq!(tokenizer.pieces().len(), 128);
+        assert_eq!(tokenizer.pieces()[0], "<unk>");
+        assert!(tokenizer.can_sample());
+        for (text, ids) in golden.texts.iter().zip(&golden.ids) {
+            assert_eq!(&tokenizer.encode(text).unwrap(), ids, "{text}");
+            assert_eq!(&tokenizer.decode(ids), text);
+        }
+        // As many letters as the unknown piece's name has.
+        for text in ["7", "the 漢字", "漢字漢字漢"] {
+            let error = tokenizer.encode(text).unwrap_err();
+            assert!(matches!(error, DataError::Unspellable { .. }), "{error}");
+        }
+    }
+
+    let refused = |bytes: &[u8]| open(bytes).unwrap_err().to_string();
+    assert_eq!(
+        refused(b""),
+        "tokenizer.model: no SentencePiece model: it has no pieces"
+    );
+    let error = refused(&bytes[..bytes.len() / 2]);
+    assert!(
+        error.starts_with("tokenizer.model: no SentencePiece model: "),
+        "{error}"
+    );
+    // Said again, `model_type` is another.
+    let pairs = [&bytes[..], &[0x12, 2, 0x18, 2]].concat();
+    assert_eq!(
+        refused(&pairs),
+        "tokenizer.model: expected a unigram model, found bpe"
+    );
 }

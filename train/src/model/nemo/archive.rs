@@ -12,7 +12,8 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// Weights hardly compress. An archive that grows more than so many times is made to harm.
 const GROWTH: u64 = 100;
 
-/// Reads the file `member` of the archive at `path`, at most `limit` bytes of it.
+/// Reads the file `member` of the archive at `path`, at most `limit` bytes of it. NeMo puts a number before the names of
+/// some files, and `_`: that may stand there, too.
 pub(super) fn read(
     path: &Path,
     member: &'static str,
@@ -40,7 +41,9 @@ pub(super) fn read(
         let entry = entry.map_err(archive)?;
         // Members are called "./name"; a path's file name is that without the dot.
         let found = entry.path().map_err(archive)?;
-        if found.strip_prefix(".").unwrap_or(&found) != Path::new(member) {
+        let name = found.strip_prefix(".").unwrap_or(&found).to_string_lossy();
+        let numbered = name.split_once('_').map(|(_, name)| name);
+        if name != member && numbered != Some(member) {
             continue;
         }
         let mut bytes = Vec::new();

@@ -25,7 +25,7 @@ pub enum NemoErrorKind {
         reason: std::io::Error,
     },
     /// The archive lacks a file that every `.nemo` has: another program wrote it.
-    #[error("holds no {member}: not a .nemo file")]
+    #[error("holds no {member}: not a .nemo file, or of another kind of model")]
     Missing {
         /// The file inside the archive.
         member: &'static str,

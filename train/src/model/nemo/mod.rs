@@ -26,6 +26,8 @@ pub use error::{NemoError, NemoErrorKind};
 const CONFIG: &str = "model_config.yaml";
 const CONFIG_LIMIT: u64 = 16 << 20;
 const WEIGHTS: &str = "model_weights.ckpt";
+const TOKENIZER: &str = "tokenizer.model";
+const TOKENIZER_LIMIT: u64 = 16 << 20;
 
 /// An imported model with all that is needed to use it.
 #[derive(Debug)]
@@ -46,6 +48,18 @@ pub struct NemoModel {
 /// If the file is damaged or no Conformer-CTC model that the [`Conformer`] here can be.
 pub fn load(path: &Path, device: Device) -> Result<NemoModel, NemoError> {
     import(path, device).map_err(|kind| NemoError {
+        path: path.into(),
+        kind,
+    })
+}
+
+/// Reads the SentencePiece model of a `.nemo` file's tokens, for
+/// [`Tokenizer::from_sentencepiece`](crate::data::Tokenizer::from_sentencepiece).
+///
+/// # Errors
+/// If the file is damaged, or its model writes characters instead of pieces.
+pub fn tokenizer(path: &Path) -> Result<Vec<u8>, NemoError> {
+    archive::read(path, TOKENIZER, TOKENIZER_LIMIT).map_err(|kind| NemoError {
         path: path.into(),
         kind,
     })
