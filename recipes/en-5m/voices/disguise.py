@@ -10,15 +10,13 @@ Writes OUTDIR/audio/*.flac (16 kHz mono) and OUTDIR/manifest.jsonl.
 """
 import argparse
 import json
-import multiprocessing
 import os
 
 import numpy as np
 import pyworld
 import soundfile as sf
+from folder import RATE, Folder, levelled, write
 from speakers import draw, equaliser, intone, tempo, warp
-
-RATE = 16000
 
 
 def disguise(x, seed):
@@ -41,8 +39,7 @@ def disguise(x, seed):
     nearest = np.where(between > 0.5, after, at)
     f0 = intone(f0, d, rng, step=50)[nearest]
     y = pyworld.synthesize(f0, np.ascontiguousarray(np.exp(log)), np.ascontiguousarray(breath[nearest]), RATE, 10.0)
-    y *= 10 ** (rng.uniform(-28, -18) / 20) / (np.sqrt((y ** 2).mean()) + 1e-9)
-    return y * min(1.0, 0.98 / (np.abs(y).max() + 1e-9))
+    return levelled(y, rng)
 
 
 def make(task):
@@ -53,11 +50,9 @@ def make(task):
         y = disguise(x, seed)
     except Exception as error:  # one bad utterance must not end a long run
         return key, f"{error!r:.200}"
-    if not 0.8 * RATE < len(y) < 25 * RATE or not np.isfinite(y).all():
-        return key, f"{len(y) / RATE:.1f} s"
-    sf.write(f"{out}/audio/{key}.flac", y, RATE, subtype="PCM_16")
-    return key, {**row, "audio_filepath": f"audio/{key}.flac", "duration": round(len(y) / RATE, 3),
-                 "speaker": f"{row.get('speaker')}-as-{seed}", "source": f"{row.get('source', '')}, disguised by WORLD"}
+    changed = {"speaker": f"{row.get('speaker')}-as-{seed}", "source": f"{row.get('source', '')}, disguised by WORLD"}
+    row = {name: value for name, value in row.items() if name not in ("audio_filepath", "duration")}
+    return write(out, key, y, {**row, **changed})
 
 
 def main():
@@ -69,29 +64,18 @@ def main():
     args.add_argument("--seed", type=int, default=0)
     args.add_argument("--jobs", type=int, default=os.cpu_count())
     a = args.parse_args()
-    os.makedirs(f"{a.out}/audio", exist_ok=True)
-    path, done = f"{a.out}/manifest.jsonl", set()
-    if os.path.exists(path):
-        done = {os.path.basename(json.loads(line)["audio_filepath"])[:-5] for line in open(path, encoding="utf-8")}
-    folder = os.path.dirname(os.path.abspath(a.manifest))
+    folder = Folder(a.out)
+    source = os.path.dirname(os.path.abspath(a.manifest))
     rows = [json.loads(line) for line in open(a.manifest, encoding="utf-8")]
     tasks = []
     for turn in range(a.turns):
         for i, row in enumerate(rows):
             key = f"{os.path.splitext(os.path.basename(row['audio_filepath']))[0]}-{turn}"
-            if key not in done and a.shortest <= row["duration"] < 20:
+            if key not in folder.done and a.shortest <= row["duration"] < 20:
                 seed = a.seed + 1_000_003 * (turn + 1) + i
-                tasks.append((a.out, key, os.path.join(folder, row["audio_filepath"]), row, seed))
-    seconds = 0.0
-    with open(path, "a", encoding="utf-8") as manifest, multiprocessing.Pool(a.jobs) as pool:
-        for key, row in pool.imap_unordered(make, tasks, chunksize=4):
-            if isinstance(row, str):
-                print(f"{key} is left out: {row}", flush=True)
-                continue
-            manifest.write(json.dumps(row) + "\n")
-            manifest.flush()
-            seconds += row["duration"]
-    print(f"{seconds / 3600:.2f} h more in {a.out}")
+                tasks.append((a.out, key, os.path.join(source, row["audio_filepath"]), row, seed))
+    folder.fill(make, tasks, a.jobs)
+    print(f"{folder.seconds / 3600:.2f} h in {a.out}")
 
 
 if __name__ == "__main__":

@@ -13,18 +13,15 @@ Resumes: keys in the manifest are skipped. Writes OUTDIR/audio/*.flac (16 kHz mo
 order depends on the jobs; what an utterance sounds like does not.
 """
 import argparse
-import json
-import multiprocessing
 import os
 
 import numpy as np
-import soundfile as sf
 from hibari import Hibari, dsp
 from hibari.g2p import G2P
+from folder import Folder, levelled, write
 from scipy.signal import resample_poly
 from speakers import articulate, draw, equaliser, intone, mispronounce, tempo, warp
 
-RATE = 16000
 HERTZ = np.arange(dsp.N_FFT // 2 + 1) * dsp.SR / dsp.N_FFT
 
 
@@ -68,9 +65,7 @@ class Speaker:
             feeds = {"ids": np.asarray([ids], np.int64), "speed": np.ones(1, np.float32)}
             *spectrum, f0 = pace([x[0] for x in self.voice.sess.run(None, feeds)], d, rng)
             pieces.append(dsp.synth(*timbre(spectrum, d), intone(f0, d, rng, step=40), rng))
-        y = resample_poly(np.concatenate(pieces), 2, 3)
-        y *= 10 ** (rng.uniform(-28, -18) / 20) / (np.sqrt((y ** 2).mean()) + 1e-9)
-        return y * min(1.0, 0.98 / (np.abs(y).max() + 1e-9))
+        return levelled(resample_poly(np.concatenate(pieces), 2, 3), rng)
 
 
 speaker = None
@@ -84,11 +79,8 @@ def make(task):
         y = speaker.speak(text, seed)
     except Exception as error:  # one bad utterance must not end a long run
         return key, f"{error!r:.200}"
-    if not 0.8 * RATE < len(y) < 25 * RATE or not np.isfinite(y).all():
-        return key, f"{len(y) / RATE:.1f} s"
-    sf.write(f"{out}/audio/{key}.flac", y, RATE, subtype="PCM_16")
-    return key, {"audio_filepath": f"audio/{key}.flac", "duration": round(len(y) / RATE, 3), "text": text,
-                 "speaker": f"pseudo-{seed}", "source": "hibari-tts 0.2.1 pseudo-speaker", "licence": "Apache-2.0"}
+    row = {"text": text, "speaker": f"pseudo-{seed}", "source": "hibari-tts 0.2.1 pseudo-speaker", "licence": "Apache-2.0"}
+    return write(out, key, y, row)
 
 
 def main():
@@ -100,30 +92,14 @@ def main():
     args.add_argument("--seed", type=int, default=0)
     args.add_argument("--jobs", type=int, default=os.cpu_count())
     a = args.parse_args()
-    os.makedirs(f"{a.out}/audio", exist_ok=True)
-    path, done, seconds = f"{a.out}/manifest.jsonl", set(), 0.0
-    if os.path.exists(path):
-        for row in map(json.loads, open(path, encoding="utf-8")):
-            done.add(os.path.basename(row["audio_filepath"])[:-5])
-            seconds += row["duration"]
+    folder = Folder(a.out)
     lines = [line.rstrip("\n").split(" ", 1) for line in open(a.transcripts, encoding="utf-8")]
     # More hours than the sentences last for: each again, by other speakers.
     tasks = ((a.out, f"{key}-{turn}" if turn else key, text.lower(), a.seed + turn * len(lines) + i)
              for turn in range(100) for i, (key, text) in enumerate(lines[a.start:], a.start))
-    tasks = (task for task in tasks if task[1] not in done)
-    with open(path, "a", encoding="utf-8") as manifest, multiprocessing.Pool(a.jobs) as pool:
-        if seconds < a.hours * 3600:
-            for key, row in pool.imap_unordered(make, tasks, chunksize=4):
-                if isinstance(row, str):
-                    print(f"{key} is left out: {row}", flush=True)
-                    continue
-                manifest.write(json.dumps(row) + "\n")
-                manifest.flush()
-                seconds += row["duration"]
-                if seconds >= a.hours * 3600:
-                    pool.terminate()
-                    break
-    print(f"{seconds / 3600:.2f} h in {a.out}")
+    tasks = (task for task in tasks if task[1] not in folder.done)
+    folder.fill(make, tasks, a.jobs, a.hours)
+    print(f"{folder.seconds / 3600:.2f} h in {a.out}")
 
 
 if __name__ == "__main__":
