@@ -102,7 +102,7 @@ impl Listen {
             }
             session.hear(&samples, microphone.sample_rate())?;
             // What was read came before what there was no room for.
-            let missing = microphone.lost() - lost;
+            let missing = microphone.lost().saturating_sub(lost);
             if !missing.is_zero() {
                 session.bridge(missing, microphone.sample_rate())?;
             }

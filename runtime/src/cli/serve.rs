@@ -54,6 +54,9 @@ pub(super) struct Serve {
     idle_timeout: u64,
 }
 
+/// Most copies of the model that ONNX Runtime holds, whatever the machine has: they follow a thousand live streams.
+const MOST_PARALLEL: usize = 8;
+
 impl Serve {
     pub(super) fn run(&self) -> anyhow::Result<Outcome> {
         let tokens = match &self.token_file {
@@ -68,9 +71,10 @@ impl Serve {
             .with_context(cannot_listen)?;
         let address = listener.local_addr().with_context(cannot_listen)?;
         let workers = self.workers();
+        let parallel = workers.min(MOST_PARALLEL);
         let opened = self
             .model
-            .open(self.endpoint.rules(), &self.search, workers)?;
+            .open(self.endpoint.rules(), &self.search, parallel)?;
         let config = opened.recognizer.package().config();
         let model = Model {
             name: config.name.clone(),
