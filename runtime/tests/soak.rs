@@ -174,3 +174,35 @@ fn hours_are_like_the_first_minute() {
         }
     }
 }
+
+/// Servers make and drop streams on one thread and hear them on others.
+#[test]
+fn streams_that_go_from_thread_to_thread_leave_nothing_behind() {
+    let samples = &speak_at(&[Sound::Token(0, 240), Sound::Silence(400)], 16_000);
+    for engine in [EngineChoice::Ort, EngineChoice::Tract] {
+        let recognizer = recognizer(tone(), engine, Search::Greedy);
+        std::thread::scope(|scope| {
+            let (give, given) = std::sync::mpsc::channel::<sori::Stream>();
+            let (back, come_back) = std::sync::mpsc::channel();
+            scope.spawn(move || {
+                for mut stream in given {
+                    assert!(stream.accept(16_000, samples).unwrap().count() > 0);
+                    back.send((stream, held())).unwrap();
+                }
+            });
+            // Bytes of both threads together.
+            let visit = || {
+                give.send(recognizer.stream().unwrap()).unwrap();
+                let (stream, elsewhere) = come_back.recv().unwrap();
+                drop(stream);
+                held() + elsewhere
+            };
+            let warm = (0..20).map(|_| visit()).last().unwrap();
+            let later = (0..100).map(|_| visit()).last().unwrap();
+            let each = (later - warm) / 100;
+            println!("{engine:?}: {each} bytes for each stream");
+            assert!(each < 100, "{engine:?}: {each} bytes for each stream");
+            drop(give);
+        });
+    }
+}

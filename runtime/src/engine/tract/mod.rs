@@ -1,11 +1,13 @@
 //! tract: the graph in pure Rust.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tract_onnx::data_resolver::ModelDataResolver;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::internal::ensure;
+use tract_onnx::tract_core::internal::{
+    EvalContext, OpState, SessionId, TractErrorContext, anyhow, ensure,
+};
 
 use super::{Engine, EngineError, Session, transpose};
 use crate::model::{Graph, GraphBytes, Package, Precision};
@@ -27,6 +29,11 @@ pub(super) fn is_fast_on_int8() -> bool {
 
 struct TractEngine {
     plan: Arc<TypedRunnableModel>,
+    /// The session in whose name all streams compute, and what it belongs to. Matrix products keep room by session in
+    /// each thread that computes, until the session is dropped *there*: sessions of streams that go from thread to
+    /// thread would leave it behind.
+    session: SessionId,
+    _owner: Mutex<TypedSimpleState>,
     /// Frames of a window.
     frames: usize,
     shapes: [Vec<usize>; 3],
@@ -61,16 +68,64 @@ pub(super) fn load(
 
     let cache = |dims: [usize; 3]| vec![1, dims[0], dims[1], dims[2]];
     let frames = config.geometry.window_size;
+    let shapes = [
+        vec![1, config.features.mel_bins, frames],
+        cache(config.geometry.cache_last_channel),
+        cache(config.geometry.cache_last_time),
+    ];
+    let (session, owner) = plan
+        .spawn()
+        .and_then(|mut owner| Ok((session_of(&mut owner, &shapes)?, owner)))
+        .map_err(|error| refuse(&format!("{error:#}")))?;
     Ok(Arc::new(TractEngine {
         plan,
+        session,
+        _owner: Mutex::new(owner),
         frames,
-        shapes: [
-            vec![1, config.features.mel_bins, frames],
-            cache(config.geometry.cache_last_channel),
-            cache(config.geometry.cache_last_time),
-        ],
+        shapes,
         description: format!("tract {VERSION}, {precision}, {threads} thread(s)"),
     }))
+}
+
+/// The session of a state, which only an operator in evaluation is told: the first one tells, and then it is enough.
+fn session_of(state: &mut TypedSimpleState, shapes: &[Vec<usize>; 3]) -> TractResult<SessionId> {
+    let [signal, channel, time] = shapes;
+    let integer = || tensor1(&[0_i64]).into_tvalue();
+    let inputs = tvec![
+        Tensor::zero::<f32>(signal)?.into_tvalue(),
+        integer(),
+        Tensor::zero::<f32>(channel)?.into_tvalue(),
+        Tensor::zero::<f32>(time)?.into_tvalue(),
+        integer(),
+    ];
+    let mut session = None;
+    let asked = state.run_plan_with_eval(inputs, |context, _, _, _| {
+        session = Some(context.session);
+        Err(anyhow!("that was all"))
+    });
+    session.ok_or_else(|| match asked {
+        Err(error) => error,
+        Ok(_) => anyhow!("a graph without operators"),
+    })
+}
+
+/// Evaluates an operator in the name of a session that is not its state's own.
+fn eval_in(
+    session: SessionId,
+    context: &EvalContext<'_>,
+    state: Option<&mut (dyn OpState + 'static)>,
+    node: &TypedNode,
+    inputs: TVec<TValue>,
+) -> TractResult<TVec<TValue>> {
+    let context = EvalContext {
+        session,
+        ..*context
+    };
+    match state {
+        Some(state) => state.eval(&context, node.op(), inputs),
+        None => node.op().eval(&context, inputs),
+    }
+    .with_context(|| format!("in {node}"))
 }
 
 /// The graph of a file, with products by bytes as one operator of ours where the processor can do it.
@@ -134,6 +189,7 @@ impl Engine for TractEngine {
             let [signal, channel, time] = &self.shapes;
             Ok(TractStream {
                 state: self.plan.spawn()?,
+                session: self.session,
                 frames: self.frames,
                 signal: zeros(signal)?,
                 caches: tvec![
@@ -157,6 +213,7 @@ impl Engine for TractEngine {
 
 struct TractStream {
     state: TypedSimpleState,
+    session: SessionId,
     frames: usize,
     signal: Tensor,
     caches: TVec<TValue>,
@@ -176,7 +233,12 @@ impl TractStream {
             tensor1(&[self.frames as i64]).into_tvalue()
         ];
         inputs.append(&mut self.caches);
-        let mut outputs = self.state.run(inputs)?;
+        let session = self.session;
+        let mut outputs = self
+            .state
+            .run_plan_with_eval(inputs, |context, state, node, inputs| {
+                eval_in(session, context, state, node, inputs)
+            })?;
         self.caches.extend(outputs.drain(2..5));
         self.log_probs = outputs.swap_remove(0);
         self.log_probs.try_as_plain_ram()?.as_slice::<f32>()
