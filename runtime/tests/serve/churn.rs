@@ -98,7 +98,7 @@ fn visit(server: &Server, told: &Told, sound: &[u8], file: &[u8], chance: &mut C
         client.text(r#"{"partials": false}"#);
         client
     };
-    if chance.next() % 4 > 0 {
+    if chance.within(0..4) > 0 {
         match chance.next() % 3 {
             0 => {
                 let mut client = stream();
