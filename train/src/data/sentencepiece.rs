@@ -1,4 +1,4 @@
-//! SentencePiece's `tokenizer.model`: the pieces of a unigram model and how likely each is.
+//! `SentencePiece`'s `tokenizer.model`: the pieces of a unigram model and how likely each is.
 //!
 //! The file is a message of protocol buffers, [`sentencepiece_model.proto`]; what is not needed of it is passed over.
 //!

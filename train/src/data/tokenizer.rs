@@ -126,7 +126,7 @@ impl Tokenizer {
         }
     }
 
-    /// The tokens of a SentencePiece unigram model, as NeMo's teachers have, by their ids. `bytes` are those of
+    /// The tokens of a `SentencePiece` unigram model, as NeMo's teachers have, by their ids. `bytes` are those of
     /// its `tokenizer.model`, which `path` names in errors.
     ///
     /// # Errors

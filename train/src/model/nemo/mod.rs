@@ -53,7 +53,7 @@ pub fn load(path: &Path, device: Device) -> Result<NemoModel, NemoError> {
     })
 }
 
-/// Reads the SentencePiece model of a `.nemo` file's tokens, for
+/// Reads the `SentencePiece` model of a `.nemo` file's tokens, for
 /// [`Tokenizer::from_sentencepiece`](crate::data::Tokenizer::from_sentencepiece).
 ///
 /// # Errors
