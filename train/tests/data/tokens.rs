@@ -205,6 +205,13 @@ proptest! {
     }
 }
 
+/// Texts, and what `SentencePiece` splits them into.
+#[derive(serde::Deserialize)]
+struct Golden {
+    texts: Vec<String>,
+    ids: Vec<Vec<i64>>,
+}
+
 #[test]
 fn a_sentencepiece_model_splits_as_sentencepiece_does() {
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/nemo");
@@ -217,11 +224,6 @@ fn a_sentencepiece_model_splits_as_sentencepiece_does() {
     made.save(folder.path()).unwrap();
     let loaded = Tokenizer::load(folder.path()).unwrap();
 
-    #[derive(serde::Deserialize)]
-    struct Golden {
-        texts: Vec<String>,
-        ids: Vec<Vec<i64>>,
-    }
     let golden: Golden = serde_json::from_slice(&read("pieces.json")).unwrap();
     assert_eq!((golden.texts.len(), golden.ids.len()), (150, 150));
     for tokenizer in [&made, &loaded] {
