@@ -54,7 +54,7 @@ pub(super) struct Serve {
     idle_timeout: u64,
 }
 
-/// Most copies of the model that ONNX Runtime holds, whatever the machine has: they follow a thousand live streams.
+/// Most copies of the model that ONNX Runtime holds, whatever the machine has: each follows some hundred live streams.
 const MOST_PARALLEL: usize = 8;
 
 impl Serve {

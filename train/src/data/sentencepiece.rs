@@ -36,8 +36,7 @@ const MODELS: [&str; 4] = ["unigram", "bpe", "word", "char"];
 /// `SentencePiece.Type` of a piece that stands for letters that no piece has.
 const UNKNOWN: i32 = 2;
 
-/// Most bytes of all pieces together, a hundred times what the largest of these models have: what looks them up takes
-/// some hundred bytes for each.
+/// Most bytes of all pieces together, about those of a model of 128,000: what looks them up takes some hundred bytes for each.
 const LONGEST: usize = 1 << 20;
 
 /// A model's pieces.
