@@ -9,7 +9,7 @@ use super::model::ModelRecipe;
 use super::optimiser::Optimiser;
 use super::stage::Stage;
 use crate::data::{
-    Augmentation, Batching, KeptSpeech, LoaderConfig, Source, SpecAugment, Strictness,
+    Augmentation, Batching, KeptSpeech, LoaderConfig, Source, SpecAugment, Strictness, Timbre,
 };
 use crate::loss::HeadMatching;
 use crate::model::{Context, TeacherSource};
@@ -117,6 +117,9 @@ pub struct DataRecipe {
     /// What happens to the sound that teacher and student hear.
     #[serde(default)]
     pub augmentation: Augmentation,
+    /// Other throats and microphones, for the student only. Not for a head, whose encoder hears other features.
+    #[serde(default)]
+    pub timbre: Timbre,
     /// What is hidden from the student.
     #[serde(default)]
     pub spec_augment: SpecAugment,
@@ -289,6 +292,7 @@ impl DataRecipe {
             workers: self.workers.unwrap_or(defaults.workers),
             batching: self.batching.clone(),
             augmentation: self.augmentation.clone(),
+            timbre: self.timbre.clone(),
             spec_augment: self.spec_augment.clone(),
             subword_alpha: self.subword_alpha,
             ..defaults
@@ -424,6 +428,12 @@ impl Recipe {
                 expected,
                 name,
                 holds,
+            )?;
+            require(
+                "data.timbre",
+                "no probability above 0, as a head does not hear our log-mel features",
+                format!("{:?}", self.data.timbre),
+                self.data.timbre.is_none(),
             )?;
         }
         match &self.teacher {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::{RecipeError, require};
-use super::optimiser::positive;
+use super::optimiser::{Decay, positive};
 use crate::loss::HeadMatching;
 
 /// `[[stage]]`: steps with the same losses.
@@ -28,6 +28,9 @@ pub struct Stage {
     /// Another warm-up than `optimiser.warm_up_steps`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_up_steps: Option<u64>,
+    /// Another way down than `optimiser.decay`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decay: Option<Decay>,
 }
 
 /// The weight of each loss; those of weight zero are not computed.

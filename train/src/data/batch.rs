@@ -18,7 +18,8 @@ pub struct Batch {
     ///
     /// [`LoaderConfig::keep_clean`]: super::LoaderConfig::keep_clean
     pub clean: Vec<Clean>,
-    /// Log-mel features of the same sound, (B, T, 80), partly hidden by SpecAugment: for students.
+    /// Log-mel features of the same sound, (B, T, 80), in another timbre and partly hidden by SpecAugment, if
+    /// either is asked for: for students.
     pub features: Tensor,
     /// The same features with nothing hidden: for teachers with our front-end.
     pub clean_features: Tensor,

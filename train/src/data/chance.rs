@@ -21,6 +21,8 @@ pub(super) enum Purpose {
     Masks,
     /// How its transcript is split into pieces.
     Pieces,
+    /// Whose throat and which microphone its features are of.
+    Timbre,
 }
 
 /// One hearing of an utterance.

@@ -22,6 +22,7 @@ use super::manifest::{self, Contents, Entry};
 use super::sampler::{BatchPlan, Batching, LeftOut, Position, Sampler, Shard, fits};
 use super::spec_augment::SpecAugment;
 use super::tarred::{Buffer, Reader};
+use super::timbre::Timbre;
 use super::tokenizer::Tokenizer;
 
 /// Broken audio that is told of, one by one.
@@ -45,6 +46,8 @@ pub struct LoaderConfig {
     pub batching: Batching,
     /// What happens to the sound.
     pub augmentation: Augmentation,
+    /// The voice that the student hears instead.
+    pub timbre: Timbre,
     /// What is hidden from the student.
     pub spec_augment: SpecAugment,
     /// Transcripts are split into pieces in random ways, see [`Tokenizer::sample`]: the power of
@@ -81,6 +84,7 @@ impl Default for LoaderConfig {
             epochs: None,
             batching: Batching::default(),
             augmentation: Augmentation::default(),
+            timbre: Timbre::default(),
             spec_augment: SpecAugment::default(),
             subword_alpha: None,
             keep_clean: KeptSpeech::None,
@@ -96,6 +100,7 @@ impl LoaderConfig {
         Self {
             epochs: Some(1),
             augmentation: Augmentation::none(),
+            timbre: Timbre::none(),
             spec_augment: SpecAugment::none(),
             ..Self::default()
         }
@@ -112,6 +117,7 @@ impl LoaderConfig {
         count("ahead", self.ahead)?;
         self.augmentation.validate()?;
         self.batching.validate(&self.augmentation)?;
+        self.timbre.validate()?;
         self.spec_augment.validate()?;
         let alpha = self.subword_alpha;
         let holds = alpha.is_none_or(|alpha| (0.0..=100.0).contains(&alpha));
@@ -248,6 +254,7 @@ impl Loader {
                 tokenizer,
                 augmentation: augmentation.clone(),
                 augmenter: Augmenter::new(augmentation.clone(), noises.clone(), corpus.clone()),
+                timbre: config.timbre.clone(),
                 spec_augment: config.spec_augment.clone(),
                 subword_alpha: config.subword_alpha,
                 keep_clean: config.keep_clean,
@@ -477,6 +484,7 @@ struct Worker {
     tokenizer: Arc<Tokenizer>,
     augmentation: Arc<Augmentation>,
     augmenter: Augmenter,
+    timbre: Timbre,
     spec_augment: SpecAugment,
     subword_alpha: Option<f64>,
     keep_clean: KeptSpeech,
@@ -547,8 +555,10 @@ impl Worker {
             pass_over(strictness, noises, error)
         })?;
         let features = log_mel(&samples);
-        let masked = (!self.spec_augment.is_none()).then(|| {
+        let changes = !(self.timbre.is_none() && self.spec_augment.is_none());
+        let masked = changes.then(|| {
             let mut masked = features.clone();
+            self.timbre.apply(&mut masked, LogMel::BINS, hearing);
             self.spec_augment.apply(&mut masked, LogMel::BINS, hearing);
             masked
         });

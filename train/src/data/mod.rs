@@ -3,8 +3,8 @@
 //! A [`Corpus`] is read from [`manifest`]s, whose transcripts are spelled by the rules of [`text`]. A
 //! [`Tokenizer`] splits them into tokens. A [`Sampler`] plans which utterances make a batch; the
 //! threads of a [`Loader`] read their [`audio`], change it ([`Augmentation`]), compute log-mel
-//! features, hide parts of these from the student ([`SpecAugment`]) and put them together to a
-//! [`Batch`].
+//! features, give these another [`Timbre`] and hide parts of them ([`SpecAugment`]) for the student, and put
+//! them together to a [`Batch`].
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -43,6 +43,7 @@ mod sentencepiece;
 mod spec_augment;
 pub mod tarred;
 pub mod text;
+mod timbre;
 mod tokenizer;
 
 pub use augment::{Augmentation, Augmenter, Gain, Noise, Quiet, Room, Speed, Stretch, Telephone};
@@ -53,4 +54,5 @@ pub use error::{AudioFault, DataError, LineFault, Strictness};
 pub use loader::{Broken, KeptSpeech, Loader, LoaderConfig, Waiting};
 pub use sampler::{BatchPlan, Batching, LeftOut, Position, Sampler, Shard};
 pub use spec_augment::SpecAugment;
+pub use timbre::Timbre;
 pub use tokenizer::{Tokenizer, TokenizerKind};

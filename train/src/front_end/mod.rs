@@ -2,7 +2,7 @@
 //! front-end that it was trained with.
 
 mod nemo;
-mod slaney;
+pub(crate) mod slaney;
 mod whisper;
 
 use std::sync::Arc;

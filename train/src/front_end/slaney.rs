@@ -57,7 +57,8 @@ fn log_step() -> f64 {
     6.4_f64.ln() / 27.0
 }
 
-fn mel(hertz: f64) -> f64 {
+/// A frequency on the mel scale.
+pub(crate) fn mel(hertz: f64) -> f64 {
     if hertz < CORNER_HERTZ {
         hertz * CORNER_MEL / CORNER_HERTZ
     } else {
@@ -65,7 +66,8 @@ fn mel(hertz: f64) -> f64 {
     }
 }
 
-fn hertz(mel: f64) -> f64 {
+/// The frequency of a point of the mel scale.
+pub(crate) fn hertz(mel: f64) -> f64 {
     if mel < CORNER_MEL {
         mel * CORNER_HERTZ / CORNER_MEL
     } else {

@@ -20,7 +20,7 @@ impl Schedule {
                 .unwrap_or(optimiser.peak_learning_rate),
             warm_up: stage.warm_up_steps.unwrap_or(optimiser.warm_up_steps),
             steps: stage.steps,
-            decay: optimiser.decay,
+            decay: stage.decay.unwrap_or(optimiser.decay),
             final_share: optimiser.final_share,
         }
     }

@@ -12,7 +12,7 @@ use super::peers::Peers;
 use super::precision;
 use crate::config::Recipe;
 use crate::data::{
-    Augmentation, Corpus, KeptSpeech, Loader, LoaderConfig, Position, Source, SpecAugment,
+    Augmentation, Corpus, KeptSpeech, Loader, LoaderConfig, Position, Source, SpecAugment, Timbre,
     Tokenizer,
 };
 
@@ -91,6 +91,7 @@ pub fn teach(
         let config = LoaderConfig {
             epochs: Some(1),
             augmentation,
+            timbre: Timbre::none(),
             spec_augment: SpecAugment::none(),
             keep_clean: KeptSpeech::AsPlayed,
             // Nothing is left unheard because it does not make a batch for each process.

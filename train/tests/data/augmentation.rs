@@ -4,7 +4,7 @@ use std::sync::Arc;
 use sori_train::data::manifest::Entry;
 use sori_train::data::{
     Augmentation, Augmenter, Corpus, DataError, Gain, Hearing, Noise, Quiet, Room, SpecAugment,
-    Speed, Telephone,
+    Speed, Telephone, Timbre,
 };
 
 use crate::sound::{Folder, RATE, tone};
@@ -330,6 +330,70 @@ fn settings_are_read_with_defaults_and_without_strangers() {
     assert_eq!(settings.noise.probability, Noise::default().probability);
     assert_eq!(settings.speed, Speed::default());
     assert!(read(r#"{"noise": {"snr": 5}}"#).is_err());
+}
+
+#[test]
+fn timbre_moves_resonances_and_tilts_the_spectrum_the_same_way_in_all_frames() {
+    let (frames, bands) = (7, 80);
+    // A resonance in band 40, a little weaker with every frame.
+    let clean: Vec<f32> = (0..frames * bands)
+        .map(|i| -8.0 - (i / bands) as f32 * 0.1 - ((i % bands) as f32 - 40.0).abs() * 0.2)
+        .collect();
+    let changed = |settings: &Timbre, utterance| {
+        let mut features = clean.clone();
+        settings.apply(&mut features, bands, hearing(utterance));
+        features
+    };
+    let peak = |frame: &[f32]| {
+        (0..bands)
+            .max_by(|&a, &b| frame[a].total_cmp(&frame[b]))
+            .unwrap()
+    };
+    let warp = |factor| Timbre {
+        warp_probability: 1.0,
+        warp: [factor, factor],
+        ..Timbre::none()
+    };
+    // Band 40 of 80 lies at 2 kHz, where bands are 4.6 % apart.
+    for (factor, expected) in [(0.85, 36..=37), (1.0, 40..=40), (1.18, 43..=44)] {
+        for frame in changed(&warp(factor), 0).chunks(bands) {
+            assert!(expected.contains(&peak(frame)), "{factor}: {}", peak(frame));
+        }
+    }
+    assert_eq!(changed(&warp(1.0), 3), clean);
+
+    let tilt = Timbre {
+        equaliser_probability: 1.0,
+        equaliser_db: 6.0,
+        ..Timbre::none()
+    };
+    let most = 6.0 * std::f32::consts::LN_10 / 10.0;
+    let mut largest = 0_f32;
+    for utterance in 0..20 {
+        let features = changed(&tilt, utterance);
+        assert_eq!(features, changed(&tilt, utterance));
+        let gains: Vec<_> = (0..bands)
+            .map(|band| features[band] - clean[band])
+            .collect();
+        for (i, value) in features.iter().enumerate() {
+            assert!((value - clean[i] - gains[i % bands]).abs() < 1e-5);
+        }
+        for gain in gains {
+            assert!(gain.abs() <= most + 1e-5);
+            largest = largest.max(gain.abs());
+        }
+    }
+    assert!(largest > 0.8 * most);
+
+    // Half of the hearings, where that is the probability.
+    let half = Timbre {
+        equaliser_probability: 0.5,
+        ..tilt
+    };
+    let count = (0..200).filter(|&n| changed(&half, n) != clean).count();
+    assert!((70..130).contains(&count), "{count}");
+    assert_eq!(changed(&Timbre::none(), 0), clean);
+    half.apply(&mut [], bands, hearing(0));
 }
 
 #[test]

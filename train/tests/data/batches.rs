@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use sori::features::{frame_count, log_mel};
 use sori_train::data::{
     Augmentation, Batch, Batching, Broken, Corpus, DataError, Loader, LoaderConfig, Position,
-    Shard, SpecAugment, Strictness, TokenizerKind, audio,
+    Shard, SpecAugment, Strictness, Timbre, TokenizerKind, audio,
 };
 use tch::Tensor;
 
@@ -155,10 +155,15 @@ fn a_resumed_loader_goes_on_as_it_would_have() {
 }
 
 #[test]
-fn only_the_student_has_masks() {
+fn only_the_student_has_masks_and_another_timbre() {
     let (_folder, corpus) = kept(folder());
     let config = LoaderConfig {
         augmentation: Augmentation::default(),
+        timbre: Timbre {
+            warp_probability: 0.5,
+            equaliser_probability: 0.5,
+            ..Timbre::none()
+        },
         spec_augment: SpecAugment::default(),
         ..small(LoaderConfig::evaluation())
     };
@@ -287,6 +292,7 @@ fn settings_are_checked_at_the_start() {
     let unigram = TokenizerKind::Unigram;
     assert!(refused(unigram, |c| c.workers = 0).starts_with("workers must be"));
     assert!(refused(unigram, |c| c.spec_augment.time_share = 2.0).contains("time_share must be"));
+    assert!(refused(unigram, |c| c.timbre.warp = [0.1, 1.0]).contains("timbre.warp must be"));
     assert!(refused(TokenizerKind::Bpe, |c| c.subword_alpha = Some(0.1)).contains("subword_alpha"));
     let missing = refused(unigram, |c| {
         c.augmentation.noise.manifests = vec!["no/noise.jsonl".into()];
