@@ -12,6 +12,10 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use sori_train::model::ConformerConfig;
 
+/// For libtorch as much as for us: linked in, it takes the place of `malloc` in the whole process.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Train speech recognisers: a teacher, and a small streaming student distilled from it.
 #[derive(Parser)]
 #[command(version)]
@@ -45,7 +49,6 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(log)
         .format_timestamp(None)
         .init();
-    sori_train::torch::keep_freed_memory();
     match run(Arguments::parse().command) {
         Ok(status) => status,
         // The reader of our output, `head` say, has seen enough.

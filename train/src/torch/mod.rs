@@ -19,7 +19,6 @@ mod ffi {
 
     unsafe extern "C" {
         pub fn sori_torch_free(message: *mut c_char);
-        pub fn sori_torch_keep_freed_memory();
         pub fn sori_torch_open_cuda() -> *mut c_char;
         pub fn sori_torch_autocast_enter(cuda: bool) -> *mut c_char;
         pub fn sori_torch_autocast_leave(cuda: bool) -> *mut c_char;
@@ -53,13 +52,6 @@ mod ffi {
             weight: f64,
         ) -> *mut c_char;
     }
-}
-
-/// Lets the process keep the memory that a batch frees for the next one. Call it once, at the start of
-/// a program that trains.
-pub fn keep_freed_memory() {
-    // SAFETY: sets numbers of the C library's allocator, which takes them at any time.
-    unsafe { ffi::sori_torch_keep_freed_memory() }
 }
 
 /// Turns the message of a function above into an error.
