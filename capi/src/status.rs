@@ -109,7 +109,7 @@ pub(crate) fn call(body: impl FnOnce() -> Result<(), Failure>) -> SoriStatus {
     match result {
         Ok(()) => SoriStatus::Ok,
         Err(failure) => {
-            log::warn!("{}", failure.text);
+            tracing::warn!("{}", failure.text);
             LAST_ERROR.set(c_string(&failure.text));
             failure.status
         }

@@ -119,7 +119,7 @@ impl Recognizer {
     pub fn new(mut package: Package, options: Options) -> Result<Self, Error> {
         let engine = engine::load(&package, options.engine)?;
         package.forget_graphs_in_memory();
-        log::info!("{}: {}", package.path().display(), engine.description());
+        tracing::info!("{}: {}", package.path().display(), engine.description());
         Ok(Self::with_engine(package, engine, options))
     }
 

@@ -215,7 +215,7 @@ fn prose_is_written_on_demand_and_never_otherwise() {
     assert_eq!(stdout(&refused), "one going\ntwo\n");
     assert_eq!(
         stderr(&refused),
-        "[WARN ] --prose has no rules for the model's language, \"x-tone\"\n"
+        " WARN --prose has no rules for the model's language, \"x-tone\"\n"
     );
 
     let package = folder.path().join("package");

@@ -4,13 +4,16 @@
 
 mod cli;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use sori_train::model::ConformerConfig;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// For libtorch as much as for us: linked in, it takes the place of `malloc` in the whole process.
 #[global_allocator]
@@ -45,9 +48,23 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let log = env_logger::Env::default().default_filter_or("warn,sori_train::trainer=info");
-    env_logger::Builder::from_env(log)
-        .format_timestamp(None)
+    let asked = std::env::var("RUST_LOG").ok();
+    let targets = asked
+        .and_then(|targets| targets.parse::<Targets>().ok())
+        .unwrap_or_else(|| {
+            Targets::new()
+                .with_default(LevelFilter::WARN)
+                .with_target("sori_train::trainer", LevelFilter::INFO)
+        });
+    let lines = tracing_subscriber::fmt::layer()
+        .without_time()
+        .with_target(false)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .log_internal_errors(false);
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(targets)
         .init();
     match run(Arguments::parse().command) {
         Ok(status) => status,

@@ -232,7 +232,7 @@ impl AudioFile {
                     return Ok(packet);
                 }
                 Err(MediaError::IoError(error)) if is_from_content(&error) => {
-                    log::warn!("{}: stops in the middle", self.input);
+                    tracing::warn!("{}: stops in the middle", self.input);
                     return Ok(None);
                 }
                 Err(MediaError::IoError(error)) => {
@@ -244,7 +244,7 @@ impl AudioFile {
                 }
                 // Many readers find their way back to the next packet.
                 Err(error) => {
-                    log::debug!("{}: after {:.3} s: {error}", self.input, self.seconds());
+                    tracing::debug!("{}: after {:.3} s: {error}", self.input, self.seconds());
                     self.last_error = Some(error);
                 }
             }
@@ -290,7 +290,7 @@ impl AudioFile {
         }
         self.padding.extend(after_end);
         if self.padding.len() > MAX_PADDING {
-            log::warn!("{}: longer than its header says", self.input);
+            tracing::warn!("{}: longer than its header says", self.input);
             out.append(&mut self.padding);
             self.end_is_wrong = true;
         }
@@ -300,7 +300,7 @@ impl AudioFile {
     /// Puts silence in the place of a packet that does not decode, so that later sound keeps its
     /// time.
     fn skip(&mut self, packet: &Packet, error: MediaError, out: &mut Vec<f32>) {
-        log::debug!("{}: after {:.3} s: {error}", self.input, self.seconds());
+        tracing::debug!("{}: after {:.3} s: {error}", self.input, self.seconds());
         self.skipped += 1;
         self.last_error = Some(error);
         // Before the first sound there is no rate, and a file of noise must not become silence.

@@ -169,7 +169,7 @@ impl Microphone {
     pub fn open(device: Option<&str>) -> Result<Self, AudioError> {
         let wanted = device.map(str::to_owned);
         let (name, format, capture) = quietly(|| open(device))?;
-        log::info!("listening to {name}: {format}");
+        tracing::info!("listening to {name}: {format}");
         Ok(Self {
             wanted,
             name,
@@ -191,7 +191,7 @@ impl Microphone {
         // First of all, because some devices open only once.
         self.close();
         let (name, format, capture) = quietly(|| open(self.wanted.as_deref()))?;
-        log::info!("listening to {name} again: {format}");
+        tracing::info!("listening to {name} again: {format}");
         (self.name, self.format, self.capture) = (name, format, Some(capture));
         self.failure = None;
         Ok(())
@@ -279,7 +279,7 @@ impl Microphone {
                 ErrorKind::Xrun => self.overruns += 1,
                 // Sound goes on.
                 ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied => {
-                    log::info!("{}: {event}", self.name);
+                    tracing::info!("{}: {event}", self.name);
                 }
                 _ => {
                     self.failure.get_or_insert(reason(&event));
@@ -559,7 +559,7 @@ fn quietly<T>(run: impl FnOnce() -> T) -> T {
     #[cfg(target_os = "linux")]
     if let Ok(messages) = messages {
         for line in messages.borrow().to_string().lines() {
-            log::debug!("ALSA: {line}");
+            tracing::debug!("ALSA: {line}");
         }
     }
     result

@@ -175,7 +175,7 @@ impl<R: Read> PcmReader<R> {
         };
         if count == 0 {
             if self.filled > 0 {
-                log::debug!("{}: {} bytes after the last frame", self.input, self.filled);
+                tracing::debug!("{}: {} bytes after the last frame", self.input, self.filled);
             }
             return Ok(false);
         }

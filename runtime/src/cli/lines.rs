@@ -41,7 +41,7 @@ impl Lines {
             return print_json(&notice.json());
         }
         self.erase()?;
-        log::warn!("{notice}");
+        tracing::warn!("{notice}");
         Ok(())
     }
 

@@ -25,10 +25,13 @@ mod serve;
 mod shell;
 mod transcribe;
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -83,17 +86,22 @@ enum Outcome {
 pub(crate) fn run() -> ExitCode {
     let sori = Sori::parse();
     let level = match (sori.quiet, sori.verbose) {
-        (true, _) => log::LevelFilter::Error,
-        (_, 0) => log::LevelFilter::Warn,
-        (_, 1) => log::LevelFilter::Info,
-        _ => log::LevelFilter::Debug,
+        (true, _) => LevelFilter::ERROR,
+        (_, 0) => LevelFilter::WARN,
+        (_, 1) => LevelFilter::INFO,
+        _ => LevelFilter::DEBUG,
     };
+    let lines = tracing_subscriber::fmt::layer()
+        .without_time()
+        .with_target(false)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        // A closed stderr is no reason to end.
+        .log_internal_errors(false);
     // Only our own messages: symphonia's warnings about odd but readable files help nobody.
-    env_logger::Builder::new()
-        .filter_level(log::LevelFilter::Off)
-        .filter_module("sori", level)
-        .format_timestamp(None)
-        .format_target(false)
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(Targets::new().with_target("sori", level))
         .init();
     let outcome = match sori.command {
         Command::Transcribe(command) => command.run(sori.quiet),

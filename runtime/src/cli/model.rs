@@ -206,7 +206,7 @@ impl ModelArgs {
         let package = Package::open(&directory)?;
         let language = &package.config().language;
         if search.prose && Prose::new(language).is_none() {
-            log::warn!("--prose has no rules for the model's language, {language:?}");
+            tracing::warn!("--prose has no rules for the model's language, {language:?}");
         }
         let phrases = match &search.phrases {
             Some(path) => Some(Arc::new(Phrases::open(path, package.tokens())?)),

@@ -140,7 +140,7 @@ impl Drop for Screen {
     fn drop(&mut self) {
         // After an error too the terminal must be usable, and what was said must not be lost.
         if let Err(error) = self.leave() {
-            log::error!("{error}");
+            tracing::error!("{error}");
         }
     }
 }

@@ -83,7 +83,7 @@ impl Serve {
         };
         let loopback = address.ip().is_loopback();
         if !loopback && tokens.is_empty() {
-            log::warn!(
+            tracing::warn!(
                 "anyone who reaches {address} can use this server: give it a --token-file, or \
                  listen on 127.0.0.1"
             );

@@ -236,7 +236,7 @@ impl Job<'_> {
         if let Source::File(file) = source
             && file.skipped_packets() > 0
         {
-            log::warn!(
+            tracing::warn!(
                 "{name}: {} damaged packets were skipped",
                 file.skipped_packets()
             );

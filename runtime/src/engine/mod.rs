@@ -152,7 +152,7 @@ pub fn load(package: &Package, options: EngineOptions) -> Result<Arc<dyn Engine>
         EngineChoice::Tract => load_tract(package, options),
         EngineChoice::Auto => match load_ort(package, options) {
             Err(error @ (EngineError::NotBuilt { .. } | EngineError::NoLibrary { .. })) => {
-                log::info!("engine tract, because ort cannot be used: {error}");
+                tracing::info!("engine tract, because ort cannot be used: {error}");
                 load_tract(package, options)
             }
             other => other,

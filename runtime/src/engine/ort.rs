@@ -163,7 +163,7 @@ static LIBRARY: OnceLock<std::path::PathBuf> = OnceLock::new();
 #[cfg(feature = "ort")]
 fn open_library() -> Result<ort::environment::EnvironmentBuilder, EngineError> {
     let (builder, path) = super::ort_library::open()?;
-    log::info!("engine ort, from {}", path.display());
+    tracing::info!("engine ort, from {}", path.display());
     LIBRARY.get_or_init(|| path);
     Ok(builder)
 }
@@ -301,7 +301,7 @@ impl Session for OrtStream {
 
     fn reset(&mut self) {
         if let Err(error) = self.caches.clear() {
-            log::error!("engine ort: caches could not be cleared: {error}");
+            tracing::error!("engine ort: caches could not be cleared: {error}");
         }
     }
 }

@@ -90,7 +90,7 @@ pub(crate) async fn serve(listener: TcpListener, server: Arc<Server>) {
             Ok((socket, _)) => socket,
             Err(error) => {
                 // Out of file descriptors, most likely: it passes when somebody leaves.
-                log::warn!("cannot accept a connection: {error}");
+                tracing::warn!("cannot accept a connection: {error}");
                 sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -115,7 +115,7 @@ pub(crate) async fn serve(listener: TcpListener, server: Arc<Server>) {
         let _ = doormen.acquire_many(DOORMEN as u32).await;
     };
     if timeout(Limits::GRACE, everyone).await.is_err() {
-        log::warn!("not every client left within {:?}", Limits::GRACE);
+        tracing::warn!("not every client left within {:?}", Limits::GRACE);
     }
 }
 
@@ -141,7 +141,7 @@ async fn connection(
         }
     };
     if let Err(error) = result {
-        log::debug!("a connection ended: {error}");
+        tracing::debug!("a connection ended: {error}");
     }
 }
 

@@ -210,7 +210,7 @@ impl Form {
                 },
                 // There is one model, and nothing to set in it.
                 "model" | "prompt" | "temperature" | "include[]" | "chunking_strategy" => {}
-                _ => log::debug!("a form's field {name:?} is not known"),
+                _ => tracing::debug!("a form's field {name:?} is not known"),
             }
         }
         Ok(form)

@@ -96,7 +96,7 @@ fn write_split(
             Ok(utterance) => utterance,
             Err(error) if strictness == Strictness::Strict => return Err(error),
             Err(error) => {
-                log::warn!("skipped: {error}");
+                tracing::warn!("skipped: {error}");
                 split.skipped += 1;
                 continue;
             }

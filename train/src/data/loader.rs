@@ -594,8 +594,8 @@ fn pass_over(strictness: Strictness, count: &AtomicU64, error: DataError) -> Res
         return Err(error);
     }
     match count.fetch_add(1, Ordering::Relaxed) + 1 {
-        0..MOST_WARNINGS => log::warn!("skipped: {error}"),
-        MOST_WARNINGS => log::warn!("skipped: {error}; more are counted only"),
+        0..MOST_WARNINGS => tracing::warn!("skipped: {error}"),
+        MOST_WARNINGS => tracing::warn!("skipped: {error}; more are counted only"),
         _ => {}
     }
     Ok(())

@@ -320,14 +320,14 @@ pub(super) fn visit(
             Err(error @ DataError::Line { .. }) if strictness == Strictness::Lenient => {
                 skipped += 1;
                 if skipped <= MOST_WARNINGS {
-                    log::warn!("skipped: {error}");
+                    tracing::warn!("skipped: {error}");
                 }
             }
             Err(error) => return Err(error),
         }
     }
     if skipped > MOST_WARNINGS {
-        log::warn!("{}: {skipped} bad lines skipped in all", path.display());
+        tracing::warn!("{}: {skipped} bad lines skipped in all", path.display());
     }
     Ok(skipped)
 }

@@ -239,7 +239,7 @@ impl<'a> Recogniser<'a> {
                 if how.strictness == Strictness::Strict {
                     return Err(error.into());
                 }
-                log::warn!("left out: {error}");
+                tracing::warn!("left out: {error}");
                 missing.unreadable += 1;
             }
             if batch.entries.is_empty() {

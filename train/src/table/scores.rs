@@ -75,7 +75,7 @@ impl Scores {
         let path = run.join(FILE);
         let scores = match fs::read(&path) {
             Ok(json) => parse(&json).unwrap_or_else(|reason| {
-                log::warn!("{}: {reason}; hearing all of it again", path.display());
+                tracing::warn!("{}: {reason}; hearing all of it again", path.display());
                 Vec::new()
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

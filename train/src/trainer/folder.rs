@@ -77,7 +77,7 @@ fn newest_whole(all: &[PathBuf]) -> Result<(&Path, Checkpoint), TrainError> {
         match Checkpoint::read(path) {
             Ok(checkpoint) => {
                 if let Some(error) = damaged {
-                    log::warn!("{error}; going on with {}", path.display());
+                    tracing::warn!("{error}; going on with {}", path.display());
                 }
                 return Ok((path, checkpoint));
             }

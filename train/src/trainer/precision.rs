@@ -10,7 +10,7 @@ use crate::torch::{Autocast, has_bf16};
 /// as right and has been seen to be fifty times slower.
 pub(super) fn suited(asked: Precision, device: Device) -> Precision {
     if asked == Precision::Bf16 && !has_bf16(device) {
-        log::warn!("this processor has no bfloat16 arithmetic: computing in fp32");
+        tracing::warn!("this processor has no bfloat16 arithmetic: computing in fp32");
         return Precision::Fp32;
     }
     asked

@@ -62,7 +62,7 @@ impl Progress {
                 .is_none_or(|last| last.elapsed() >= LINE_EVERY)
         {
             self.last_line = Some(Instant::now());
-            log::info!(
+            tracing::info!(
                 "{stage}: step {} of {}, {message}, {} s left",
                 self.bar.position(),
                 self.bar.length().unwrap_or(0),
@@ -90,7 +90,7 @@ impl Progress {
 
     /// Writes a warning without damage to the bar.
     pub(super) fn warn(&self, message: &str) {
-        self.bar.suspend(|| log::warn!("{message}"));
+        self.bar.suspend(|| tracing::warn!("{message}"));
     }
 
     /// Takes the bar away.

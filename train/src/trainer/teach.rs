@@ -50,7 +50,7 @@ pub fn teach(
     else {
         return Err(TrainError::NothingKept);
     };
-    log::info!("the teacher's words are kept in {}", cache.display());
+    tracing::info!("the teacher's words are kept in {}", cache.display());
     let mut listener = Listener::open(teacher, device)?;
     let precision = precision::suited(recipe.precision, device);
     listener.keep(teacher, precision, recipe)?;

@@ -151,7 +151,7 @@ fn inference_model(
         && let Some(graph) = &mut proto.graph
     {
         let count = quantised::fuse(graph);
-        log::debug!("tract: {count} products of bytes are computed by Sori's own operator");
+        tracing::debug!("tract: {count} products of bytes are computed by Sori's own operator");
         quantised::register(&mut onnx.op_register);
     }
     onnx.provider = Arc::new(Weights(bytes));

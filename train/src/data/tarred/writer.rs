@@ -96,7 +96,7 @@ pub fn write(
             Ok(member) => member,
             Err(error) if strictness == Strictness::Lenient => {
                 written.skipped += 1;
-                log::warn!("skipped: {error}");
+                tracing::warn!("skipped: {error}");
                 continue;
             }
             Err(error) => return Err(error),
