@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use prost::Message;
+use serde::Serialize;
 use tract_onnx::pb::{ModelProto, TensorProto, tensor_proto::DataType};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::DimLike;
@@ -16,7 +17,7 @@ use tract_onnx::tract_core::ops::source::TypedSource;
 
 /// What is in a graph. All of it is counted from the file, nothing is measured: it tells what a
 /// machine must do at least, against which a benchmark can be held.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Inspection {
     /// Nodes in the file, by operator.

@@ -33,6 +33,9 @@ enum Command {
         /// An ONNX file with fixed shapes.
         #[arg(value_name = "MODEL.onnx")]
         model: PathBuf,
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Make the confidences of a package mean what they say: of words with 0.8, four of five are right.
     /// Listens to speech with known transcripts and writes `confidence` into config.json.
@@ -136,7 +139,10 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     match (arguments.command, arguments.export) {
-        (Some(Command::Inspect { model }), _) => print_inspection(&inspect(&model)?)?,
+        (Some(Command::Inspect { model, json }), _) => match inspect(&model)? {
+            found if json => writeln!(io::stdout().lock(), "{}", serde_json::to_string(&found)?)?,
+            found => print_inspection(&found)?,
+        },
         (
             Some(Command::Calibrate {
                 package,

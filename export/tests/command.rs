@@ -42,6 +42,17 @@ fn a_checkpoint_becomes_a_package_and_its_graph_can_be_inspected() {
         .assert()
         .success()
         .stdout(contains("LayerNormalization").and(contains("per 160 ms chunk")));
+    let inspect = [
+        "inspect",
+        "--json",
+        target.join("model.onnx").to_str().unwrap(),
+    ]
+    .map(str::to_owned);
+    let printed = sori_export().args(inspect).assert().success();
+    let printed: serde_json::Value = serde_json::from_slice(&printed.get_output().stdout).unwrap();
+    let found = sori_export::inspect(&target.join("model.onnx")).unwrap();
+    assert_eq!(printed["multiply_adds"], found.multiply_adds);
+    assert_eq!(printed["operators"]["LayerNormalization"], 6);
 }
 
 #[test]

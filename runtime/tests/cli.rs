@@ -88,6 +88,8 @@ fn text_is_a_line_per_utterance_and_nothing_else() {
 fn json_has_its_documented_shape() {
     let (directory, _) = talk();
     let output = transcribe(&["--format", "json", "talk.wav"], directory.path());
+    let short = transcribe(&["--json", "talk.wav"], directory.path());
+    assert_eq!(short.stdout, output.stdout);
     let talk: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(talk["file"], "talk.wav");
     assert_eq!(talk["duration"], 3.32);
@@ -296,6 +298,10 @@ fn a_language_model_is_built_described_and_asked() {
         info,
         "order         2\n1-grams       4\n2-grams       1\nsize          0.00 MB\n"
     );
+    let info = stdout(&run(&["info", "--json", "model.lm"], b""));
+    let info: Value = serde_json::from_str(&info).unwrap();
+    assert_eq!(info["order"], 2);
+    assert_eq!(info["ngrams"], serde_json::json!([4, 1]));
     let score = run(&["score", "model.lm"], b"one going\ntwo\n\n");
     let lines: Vec<Vec<String>> = stdout(&score)
         .lines()

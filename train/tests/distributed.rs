@@ -74,7 +74,7 @@ impl Workshop {
         let path = |name: &str| self.path(name).to_str().unwrap().to_owned();
         let command = [env!("CARGO_BIN_EXE_sori-train"), "train", "--device", "cpu"];
         let mut words: Vec<_> = command.map(str::to_owned).into();
-        words.extend([path("recipe.toml"), "--out".to_owned(), path(run)]);
+        words.extend([path("recipe.toml"), "--output".to_owned(), path(run)]);
         words.extend(arguments.iter().map(|&argument| argument.to_owned()));
         words
     }
@@ -180,7 +180,7 @@ fn two_processes_read_archives_as_one_does() {
         env!("CARGO_BIN_EXE_sori-train"),
         "shard",
         &path("speech.jsonl"),
-        "--out",
+        "--output",
         &path("tarred"),
     ];
     let shard = command(&shard.map(str::to_owned)).output().unwrap();

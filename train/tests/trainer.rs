@@ -351,7 +351,7 @@ fn a_full_disk_leaves_the_checkpoint_before() {
         .args(["-c", &limited, "bash", env!("CARGO_BIN_EXE_sori-train")])
         .args(["train", "--device", "cpu", "--resume"])
         .args(changes.iter().flat_map(|change| ["--set", change]))
-        .arg("--out")
+        .arg("--output")
         .arg(&run)
         .arg(workshop.path("recipe.toml"))
         .env("OMP_NUM_THREADS", "1")
@@ -716,7 +716,7 @@ fn an_interrupted_command_saves_and_goes_on() {
             "cpu",
             "--set",
             "stage.ctc.steps=2000",
-            "--out",
+            "--output",
         ])
         .arg(&run)
         .arg(workshop.path("recipe.toml"))
@@ -765,7 +765,7 @@ fn a_run_that_is_killed_twenty_times_ends_as_an_unbroken_one() {
         let mut running = Command::new(env!("CARGO_BIN_EXE_sori-train"))
             .arg("train")
             .args(&sets)
-            .arg("--out")
+            .arg("--output")
             .arg(&run)
             .arg(workshop.path("recipe.toml"))
             .env("OMP_NUM_THREADS", "1")

@@ -51,6 +51,9 @@ struct Info {
     /// Language model, as `sori lm build` makes it.
     #[arg(value_name = "FILE")]
     model: PathBuf,
+    /// Print it as JSON: {"order", "ngrams": [of one word, of two, ...], "bytes"}.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Say how probable sentences are.
@@ -107,6 +110,14 @@ impl Info {
     fn run(&self) -> anyhow::Result<()> {
         let model = LanguageModel::open(&self.model)?;
         let mut out = io::stdout().lock();
+        if self.json {
+            let facts = serde_json::json!({
+                "order": model.order(),
+                "ngrams": model.counts(),
+                "bytes": model.bytes().len(),
+            });
+            return Ok(writeln!(out, "{facts}")?);
+        }
         writeln!(out, "order         {}", model.order())?;
         for (order, count) in (1..).zip(model.counts()) {
             writeln!(out, "{:<14}{count}", format!("{order}-grams"))?;

@@ -36,6 +36,9 @@ pub(super) struct Transcribe {
     /// utterance, as soon as it is final. Times are seconds.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     format: FormatArg,
+    /// The same as --format json.
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
     /// Write DIR/NAME.EXTENSION for each file instead of to standard output.
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -143,7 +146,10 @@ impl Transcribe {
         } else {
             path.display().to_string()
         };
-        let format = Format::from(self.format);
+        let format = match self.json {
+            true => Format::Json,
+            false => self.format.into(),
+        };
         let job = Job {
             name: &name,
             progress,

@@ -15,14 +15,14 @@ pub(crate) struct Average {
     #[arg(required = true, value_name = "CHECKPOINT")]
     checkpoints: Vec<PathBuf>,
     /// The file to write.
-    #[arg(short, long, value_name = "FILE")]
-    out: PathBuf,
+    #[arg(short, long, alias = "out", value_name = "FILE")]
+    output: PathBuf,
     /// Store the weights as float16.
     #[arg(long)]
     half: bool,
 }
 
 pub(crate) fn run(arguments: &Average) -> anyhow::Result<()> {
-    model::average(&arguments.checkpoints, arguments.half, &arguments.out)?;
+    model::average(&arguments.checkpoints, arguments.half, &arguments.output)?;
     Ok(())
 }

@@ -27,8 +27,8 @@ enum What {
         #[arg(required = true, value_name = "RUN_DIR")]
         runs: Vec<PathBuf>,
         /// The picture to write.
-        #[arg(short, long = "output", value_name = "FILE.png")]
-        out: PathBuf,
+        #[arg(short, long, value_name = "FILE.png")]
+        output: PathBuf,
     },
     Attention(Attention),
 }
@@ -56,8 +56,8 @@ struct Attention {
     #[arg(long, default_value_t = Contexts::default().left_ms, value_name = "MS")]
     left_ms: u32,
     /// The picture to write.
-    #[arg(short, long = "output", value_name = "FILE.png")]
-    out: PathBuf,
+    #[arg(short, long, value_name = "FILE.png")]
+    output: PathBuf,
     #[command(flatten)]
     device: DeviceArgument,
 }
@@ -67,12 +67,12 @@ const LONGEST: f64 = 60.0;
 
 pub(crate) fn run(arguments: &Plot) -> anyhow::Result<()> {
     match &arguments.what {
-        What::Curves { runs, out } => {
+        What::Curves { runs, output } => {
             let runs: Vec<_> = runs
                 .iter()
                 .map(|folder| Run::read(folder))
                 .collect::<Result<_, _>>()?;
-            Ok(curves(&runs)?.save(out)?)
+            Ok(curves(&runs)?.save(output)?)
         }
         What::Attention(arguments) => attention(arguments),
     }
@@ -100,7 +100,7 @@ fn attention(arguments: &Attention) -> anyhow::Result<()> {
     let title = format!("{} heard {chunk}", name(&arguments.audio));
     for context in contexts.contexts() {
         let maps = AttentionMaps::of(&student, &teacher, &samples, context, device)?;
-        maps.picture(&title)?.save(&arguments.out)?;
+        maps.picture(&title)?.save(&arguments.output)?;
     }
     Ok(())
 }

@@ -21,8 +21,8 @@ enum Corpus {
         #[arg(value_name = "DIR")]
         folder: PathBuf,
         /// The folder to write the manifests to.
-        #[arg(short, long, value_name = "DIR")]
-        out: PathBuf,
+        #[arg(short, long, alias = "out", value_name = "DIR")]
+        output: PathBuf,
         /// Stop at a bad line or broken audio instead of skipping it.
         #[arg(long)]
         strict: bool,
@@ -32,7 +32,7 @@ enum Corpus {
 pub(crate) fn run(arguments: &Prepare) -> anyhow::Result<()> {
     let Corpus::Librispeech {
         folder,
-        out,
+        output,
         strict,
     } = &arguments.corpus;
     let strictness = if *strict {
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &Prepare) -> anyhow::Result<()> {
     } else {
         Strictness::Lenient
     };
-    let splits = librispeech::prepare(folder, out, strictness)?;
+    let splits = librispeech::prepare(folder, output, strictness)?;
     let mut stdout = io::stdout().lock();
     for split in splits {
         write!(

@@ -23,8 +23,8 @@ pub(crate) struct Shard {
     #[arg(required = true, value_name = "MANIFEST")]
     manifests: Vec<PathBuf>,
     /// The folder to write to.
-    #[arg(short, long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(short, long, alias = "out", value_name = "DIR")]
+    output: PathBuf,
     /// Most size of an archive, in megabytes.
     #[arg(long, value_name = "MB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     shard_mb: u64,
@@ -64,10 +64,10 @@ pub(crate) fn run(arguments: Shard) -> anyhow::Result<ExitCode> {
             false => ControlFlow::Continue(()),
         }
     };
-    let written = tarred::write(&corpus, &arguments.out, &sharding, strictness, &mut each)?;
+    let written = tarred::write(&corpus, &arguments.output, &sharding, strictness, &mut each)?;
     bar.finish_and_clear();
     let Some(written) = written else {
-        let out = arguments.out.display();
+        let out = arguments.output.display();
         eprintln!("sori-train: stopped, {out} is incomplete; start again with --force");
         return Ok(ExitCode::from(interrupt::STATUS));
     };

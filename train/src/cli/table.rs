@@ -51,8 +51,8 @@ pub(crate) struct Table {
     #[arg(required = true, value_name = "RECIPE")]
     recipes: Vec<PathBuf>,
     /// The folder of the runs and the table.
-    #[arg(short, long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(short, long, alias = "out", value_name = "DIR")]
+    output: PathBuf,
     /// What random numbers start from, in place of the recipes' `seed`: a run of each recipe for each.
     #[arg(
         long,
@@ -138,7 +138,7 @@ pub(crate) fn run(arguments: &Table) -> anyhow::Result<ExitCode> {
     }
 
     let table = arguments.table(&methods, &sets, device)?;
-    let out = &arguments.out;
+    let out = &arguments.output;
     table
         .save(out)
         .with_context(|| format!("cannot write the table into {}", out.display()))?;
@@ -360,7 +360,7 @@ impl Table {
              teacher with --teacher",
             path.display()
         );
-        let folder = self.out.join(&recipe.name).join(format!("seed-{seed}"));
+        let folder = self.output.join(&recipe.name).join(format!("seed-{seed}"));
         let standing = trainer::standing(&recipe, &folder).map_err(|error| match error {
             TrainError::OtherRecipe { .. } => {
                 anyhow!("{error}; restore the recipe, or choose another folder with -o")
@@ -489,7 +489,7 @@ impl Table {
         ensure!(
             !rows.is_empty(),
             "no run in {} is finished, so there is nothing to write a table of",
-            self.out.display()
+            self.output.display()
         );
         let arguments = std::env::args_os().skip(1);
         let arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
@@ -515,7 +515,7 @@ impl Table {
             words.extend(["--teacher".into(), teacher.clone()]);
         }
         let folder = run.folder.to_string_lossy().into_owned();
-        words.extend(["--out".into(), folder]);
+        words.extend(["--output".into(), folder]);
         words.extend(self.device.given().into_iter().flatten());
         shell(words)
     }

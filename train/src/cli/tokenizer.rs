@@ -23,8 +23,8 @@ pub(crate) struct TrainTokenizer {
     #[arg(long, value_enum, default_value_t = Kind::Unigram)]
     kind: Kind,
     /// The folder to write tokens.txt and tokenizer.json to.
-    #[arg(short, long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(short, long, alias = "out", value_name = "DIR")]
+    output: PathBuf,
     /// Stop at a bad line instead of skipping it.
     #[arg(long)]
     strict: bool,
@@ -39,7 +39,7 @@ enum Kind {
 pub(crate) fn run(arguments: TrainTokenizer) -> anyhow::Result<()> {
     if let Some(path) = &arguments.nemo {
         let tokenizer = Tokenizer::from_sentencepiece(&nemo::tokenizer(path)?, path)?;
-        tokenizer.save(&arguments.out)?;
+        tokenizer.save(&arguments.output)?;
         let pieces = tokenizer.pieces().len();
         writeln!(io::stdout(), "{pieces} pieces of {}", path.display())?;
         return Ok(());
@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: TrainTokenizer) -> anyhow::Result<()> {
     let entries = corpus.entries()?;
     let texts = || entries.iter().map(|entry| entry.text.as_str());
     let tokenizer = Tokenizer::train(texts(), kind, arguments.pieces)?;
-    tokenizer.save(&arguments.out)?;
+    tokenizer.save(&arguments.output)?;
 
     let (mut words, mut tokens) = (0, 0);
     for text in texts() {

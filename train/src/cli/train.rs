@@ -89,8 +89,8 @@ struct RunArguments {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
     /// The run's folder; `runs/NAME` without, after the recipe's name.
-    #[arg(short, long, value_name = "RUN_DIR")]
-    out: Option<PathBuf>,
+    #[arg(short, long, alias = "out", value_name = "RUN_DIR")]
+    output: Option<PathBuf>,
     /// Go on from the newest checkpoint in the run's folder, if there is one.
     #[arg(long)]
     resume: bool,
@@ -124,7 +124,7 @@ impl RunArguments {
         let overrides: Vec<_> = changes.into_iter().chain(self.overrides).collect();
         let recipe = config::read(&self.recipe, &overrides)?;
         let run = self
-            .out
+            .output
             .unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
         let device = job::own_device(self.device.open()?);
         interrupt::listen()?;

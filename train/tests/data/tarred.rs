@@ -89,7 +89,7 @@ fn shard_writes_archives_and_a_manifest() {
     let path = |name: &str| folder.path(name).to_str().unwrap().to_owned();
     let (one, two) = (path("one"), path("two"));
     let shard = |out: &str, more: &[&str]| {
-        let fixed = ["shard", manifest, "--out", out, "--shard-mb", "1"];
+        let fixed = ["shard", manifest, "--output", out, "--shard-mb", "1"];
         sori_train(&[&fixed[..], more].concat()).assert()
     };
     let told = shard(&one, &[]).success();
