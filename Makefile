@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(SORI_CACHE)/target
 endif
 SORI = cargo run -q --release -p sori --
 
-.PHONY: demo test test-distributed test-arm64 soak fuzz lint bench capi deb android arm64 armv7 student student-smoke train-demo
+.PHONY: demo test test-distributed test-arm64 test-armv7 soak fuzz lint bench capi deb android arm64 armv7 student student-smoke train-demo
 
 demo: ## transcribe a sample on this machine
 	scripts/setup runtime
@@ -81,7 +81,11 @@ student-smoke: ## the same way with little data, in minutes
 
 test-arm64: ## the command for ARM says what this machine's says, under emulation
 	scripts/setup all
-	cargo test --workspace --test arm -- --ignored --nocapture
+	cargo test --workspace --test arm -- --ignored --nocapture on_64_bit
+
+test-armv7: ## the same for 32-bit ARM; needs a Rust with its standard library
+	scripts/setup all
+	cargo test --workspace --test arm -- --ignored --nocapture on_32_bit
 
 TRAIN_DEMO = target/train-demo
 

@@ -1,4 +1,4 @@
-//! The command for 64-bit ARM, under emulation: the words of this machine, and a size for small boards.
+//! The command for ARM, under emulation: the words of this machine, and a size for small boards.
 //!
 //! Needs what `scripts/setup all` installs; emulation shows that it is right, never how fast it is.
 
@@ -16,8 +16,18 @@ const MISSING: i32 = 3;
 #[test]
 #[ignore = "cold, it compiles tract for ARM for a quarter of an hour: make test-arm64"]
 fn on_64_bit_arm_the_words_are_the_same() {
+    the_words_are_the_same("arm64", "qemu-aarch64", "/usr/aarch64-linux-gnu");
+}
+
+#[test]
+#[ignore = "cold, it compiles tract for ARM for a quarter of an hour: make test-armv7"]
+fn on_32_bit_arm_the_words_are_the_same() {
+    the_words_are_the_same("armv7", "qemu-arm", "/usr/arm-linux-gnueabihf");
+}
+
+fn the_words_are_the_same(board: &str, emulator: &str, libraries: &str) {
     let built = Command::new(format!("{ROOT}/scripts/arm"))
-        .arg("arm64")
+        .arg(board)
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&built.stderr);
@@ -49,8 +59,8 @@ fn on_64_bit_arm_the_words_are_the_same() {
     let there = (0..3)
         .map(|_| {
             Command::new("timeout")
-                .args(["120", "/usr/bin/time", "-f", "%M", "qemu-aarch64"])
-                .args(["-L", "/usr/aarch64-linux-gnu"])
+                .args(["120", "/usr/bin/time", "-f", "%M", emulator])
+                .args(["-L", libraries])
                 .arg(&program)
                 .args(arguments)
                 .output()
@@ -80,5 +90,5 @@ fn on_64_bit_arm_the_words_are_the_same() {
     assert_eq!(expected.len(), 5);
     assert_eq!(words(&said), expected);
     let peak = told.lines().last().unwrap().parse::<f64>().unwrap() / 1024.0;
-    println!("arm64: {size:.1} MB on disk, {peak:.0} MB of memory with the emulator's own");
+    println!("{board}: {size:.1} MB on disk, {peak:.0} MB of memory with the emulator's own");
 }
