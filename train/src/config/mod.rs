@@ -28,7 +28,7 @@ mod stage;
 
 pub use error::RecipeError;
 pub use model::{ModelRecipe, Network};
-pub use optimiser::{Decay, Optimiser};
+pub use optimiser::{Decay, Method, Optimiser};
 pub use read::read;
 pub use recipe::{
     Checkpoints, Chunk, Contexts, DataRecipe, Evaluation, FRAME_MS, Metrics, Precision, Recipe,

@@ -4,10 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{RecipeError, require};
 
-/// `[optimiser]`: AdamW with warm-up and decay. Each stage starts it afresh.
+/// `[optimiser]`: AdamW or Muon with warm-up and decay. Each stage starts it afresh.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Optimiser {
+    /// What moves the matrices of the layers. Default: `"adamw"`.
+    pub method: Method,
     /// Learning rate at the end of the warm-up. Default: 0.001.
     pub peak_learning_rate: f64,
     /// Steps in which the learning rate rises from zero. Default: 2000.
@@ -35,6 +37,19 @@ pub struct Optimiser {
     pub skip_limit: u32,
 }
 
+/// What moves the matrices of the layers; all other parameters are moved by AdamW.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101).
+    #[default]
+    Adamw,
+    /// Muon (Jordan et al. 2024): along the running mean of gradients with all its singular values made
+    /// about one, scaled to the length of AdamW's steps (Liu et al. 2025, arXiv 2502.16982), so that
+    /// the same learning rates suit. A step costs more, and goes further.
+    Muon,
+}
+
 /// How the learning rate falls after its warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -53,6 +68,7 @@ pub enum Decay {
 impl Default for Optimiser {
     fn default() -> Self {
         Self {
+            method: Method::default(),
             peak_learning_rate: 1e-3,
             warm_up_steps: 2000,
             decay: Decay::Cosine,

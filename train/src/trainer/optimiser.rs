@@ -1,13 +1,24 @@
-//! AdamW with state that can be saved.
+//! AdamW and Muon with state that can be saved.
 
-use tch::{TchError, Tensor, no_grad};
+use std::collections::BTreeMap;
+
+use tch::{Kind, TchError, Tensor, no_grad};
 
 use super::student::Named;
-use crate::config;
+use crate::config::{self, Method};
 use crate::model::whisper;
 use crate::torch::{self, AdamW};
 
-/// A parameter and what AdamW remembers of its gradients.
+/// Decay of Muon's running mean.
+const MOMENTUM: f64 = 0.95;
+/// Length of Muon's steps for each of a matrix's rows or columns, whichever are more, after its square
+/// root: that of AdamW's.
+const MUON_SCALE: f64 = 0.2;
+/// Coefficients of the polynomial that brings singular values towards one, and how often it is applied.
+const NEWTON_SCHULZ: [f64; 3] = [3.4445, -4.7750, 2.0315];
+const ITERATIONS: usize = 5;
+
+/// A parameter and what is remembered of its gradients; Muon has no use for their squares.
 struct Slot {
     name: String,
     parameter: Tensor,
@@ -19,6 +30,7 @@ struct Slot {
 /// undefined, stay as they are to the last bit: weight decay does not touch them either.
 pub(super) struct Optimiser {
     slots: Vec<Slot>,
+    method: Method,
     numbers: AdamW,
     encoder_share: f64,
     clip_norm: f64,
@@ -37,6 +49,7 @@ impl Optimiser {
         });
         Self {
             slots: no_grad(|| slots.collect()),
+            method: config.method,
             numbers: AdamW {
                 rate: 0.0,
                 betas: config.betas,
@@ -106,7 +119,8 @@ impl Optimiser {
             for slot in &self.slots {
                 let gradient = slot.parameter.grad();
                 let group = (slot.is_decayed(), slot.is_of_encoder());
-                if gradient.defined() && group == (decayed, of_encoder) {
+                let turned = self.method == Method::Muon && slot.is_matrix_of_a_layer();
+                if gradient.defined() && group == (decayed, of_encoder) && !turned {
                     lists[0].push(slot.parameter.shallow_clone());
                     lists[1].push(gradient);
                     lists[2].push(slot.mean.shallow_clone());
@@ -116,11 +130,76 @@ impl Optimiser {
             let [parameters, gradients, means, squares] = &lists;
             torch::adamw(parameters, gradients, means, squares, self.updates, numbers)?;
         }
+        match self.method {
+            Method::Adamw => Ok(()),
+            Method::Muon => no_grad(|| self.turn(rate)),
+        }
+    }
+
+    /// Muon's step of the layers' matrices. Those of one shape are worked on together.
+    fn turn(&self, rate: f64) -> Result<(), TchError> {
+        let mut shapes = BTreeMap::<(i64, i64), Vec<(&Slot, Tensor)>>::new();
+        for slot in self.slots.iter().filter(|slot| slot.is_matrix_of_a_layer()) {
+            let gradient = slot.parameter.grad();
+            if !gradient.defined() {
+                continue;
+            }
+            let mut mean = slot.mean.shallow_clone();
+            let _ = mean.f_lerp_(&gradient, 1.0 - MOMENTUM)?;
+            // Nesterov's: the gradient counts once more.
+            let ahead = gradient.f_lerp(&mean, MOMENTUM)?.f_flatten(1, -1)?;
+            let size = ahead.size();
+            let upright = size[0] > size[1];
+            let flat = if upright { ahead.f_tr()? } else { ahead };
+            let shape = (size[0].min(size[1]), size[0].max(size[1]));
+            shapes.entry(shape).or_default().push((slot, flat));
+        }
+        for ((_, longer), together) in shapes {
+            let flat: Vec<_> = together.iter().map(|(_, flat)| flat).collect();
+            let turned = orthogonal(&Tensor::f_stack(&flat, 0)?)?;
+            let length = MUON_SCALE * (longer as f64).sqrt();
+            for ((slot, flat), turned) in together.iter().zip(turned.f_unbind(0)?) {
+                let mut parameter = slot.parameter.shallow_clone();
+                let size = parameter.size();
+                let upright = flat.size()[0] != size[0];
+                let turned = if upright { turned.f_tr()? } else { turned };
+                let decayed = 1.0 - rate * self.numbers.weight_decay;
+                let _ = parameter.f_mul_scalar_(decayed)?;
+                let _ = parameter.f_add_(&(turned.f_reshape(size)? * (-rate * length)))?;
+            }
+        }
         Ok(())
     }
 }
 
+/// For each of a stack of matrices, (N, rows, columns) with no more rows than columns, about the nearest one with
+/// orthonormal rows, by Newton-Schulz iteration.
+fn orthogonal(stack: &Tensor) -> Result<Tensor, TchError> {
+    let [a, b, c] = NEWTON_SCHULZ;
+    let norms = stack.f_frobenius_norm([-2, -1], true)?.f_clamp_min(1e-12)?;
+    // What bfloat16 loses is less than what the iteration leaves.
+    let kind = match torch::has_bf16(stack.device()) {
+        true => Kind::BFloat16,
+        false => Kind::Float,
+    };
+    let mut x = stack.f_div(&norms)?.f_to_kind(kind)?;
+    for _ in 0..ITERATIONS {
+        let square = x.f_bmm(&x.f_mt()?)?;
+        let polynomial = square.f_baddbmm(&square, &square, b, c)?;
+        x = x.f_baddbmm(&polynomial, &x, a, 1.0)?;
+    }
+    x.f_to_kind(Kind::Float)
+}
+
 impl Slot {
+    /// Whether Muon may move it: what a layer multiplies its frames with. The convolutions over one frame
+    /// have a third dimension of one.
+    fn is_matrix_of_a_layer(&self) -> bool {
+        let size = self.parameter.size();
+        let is_matrix = size.len() == 2 || size.len() == 3 && size[2] == 1;
+        is_matrix && self.name.contains(".layers.") && !self.name.contains("bias")
+    }
+
     /// Weight decay is for matrices and kernels, not for biases and norms. The position biases of
     /// attention have two dimensions.
     fn is_decayed(&self) -> bool {
@@ -210,6 +289,88 @@ mod tests {
             assert!(difference < 1e-6, "{name}: {difference}");
         }
         assert_eq!(ours.variables()["idle"], idle);
+    }
+
+    #[test]
+    fn muon_turns_the_layers_matrices_and_leaves_the_rest_to_adamw() {
+        let config = |method| config::Optimiser {
+            method,
+            weight_decay: 0.1,
+            ..config::Optimiser::default()
+        };
+        tch::manual_seed(5);
+        let tall = Tensor::randn([24, 8], (Kind::Float, Device::Cpu));
+        let kernel = Tensor::randn([8, 8, 3], (Kind::Float, Device::Cpu));
+        // The same matrix upright, lying, and as a convolution over one frame.
+        let shapes = [
+            ("encoder.layers.0.upright", tall.copy()),
+            ("encoder.layers.0.lying", tall.tr()),
+            ("encoder.layers.0.pointwise", tall.unsqueeze(-1)),
+            ("encoder.layers.0.kernel", kernel),
+            ("decoder", tall.copy()),
+        ];
+        let moved = |method| {
+            let named: Named = shapes
+                .iter()
+                .map(|(name, values)| ((*name).to_owned(), values.copy().set_requires_grad(true)))
+                .collect();
+            let by_name = |name: &str| {
+                let found = named.iter().find(|(other, _)| other == name);
+                found.unwrap().1.shallow_clone()
+            };
+            let parameters = named
+                .iter()
+                .map(|(name, parameter)| (name.clone(), parameter.shallow_clone()))
+                .collect();
+            let mut optimiser = Optimiser::new(parameters, &config(method));
+            for step in 0..2 {
+                optimiser.clear_gradients().unwrap();
+                for (_, parameter) in &named {
+                    (parameter * (parameter + step))
+                        .sin()
+                        .sum(Kind::Float)
+                        .backward();
+                }
+                optimiser.step(0.01).unwrap();
+            }
+            no_grad(|| {
+                shapes
+                    .each_ref()
+                    .map(|(name, before)| by_name(name) - before)
+            })
+        };
+        let [upright, lying, pointwise, kernel, decoder] = moved(Method::Muon);
+        let by_adamw = moved(Method::Adamw);
+        let apart = |a: &Tensor, b: &Tensor| f64::try_from((a - b).abs().max()).unwrap();
+        assert!(apart(&upright, &lying.tr()) < 1e-4);
+        assert!(apart(&upright, &pointwise.squeeze_dim(-1)) < 1e-4);
+        assert_eq!(kernel, by_adamw[3]);
+        assert_eq!(decoder, by_adamw[4]);
+
+        // One step: what it goes beside the decay has singular values of about 0.2 times the root of 24.
+        let mut optimiser = Optimiser::new(
+            vec![("a.layers.w".into(), tall.copy().set_requires_grad(true))],
+            &config(Method::Muon),
+        );
+        let parameter = optimiser.slots[0].parameter.shallow_clone();
+        (&parameter * &parameter).sin().sum(Kind::Float).backward();
+        let gradient = parameter.grad();
+        optimiser.step(0.01).unwrap();
+        let step =
+            no_grad(|| (&tall * (1.0 - 0.01 * 0.1) - &parameter) / (0.01 * 0.2 * 24_f64.sqrt()));
+        let values = Vec::<f32>::try_from(step.svd(true, false).1).unwrap();
+        assert!(
+            values.iter().all(|value| (0.6..1.3).contains(value)),
+            "{values:?}"
+        );
+        // And it goes downhill as no other step of these singular values would: U V^T, from the gradient's own.
+        let (u, _, v) = gradient.svd(true, true);
+        let downhill = f64::try_from((&step * &gradient).sum(Kind::Float)).unwrap();
+        let most = f64::try_from((u.matmul(&v.tr()) * &gradient).sum(Kind::Float)).unwrap();
+        assert!(
+            (0.7..1.3).contains(&(downhill / most)),
+            "{downhill} of {most}"
+        );
     }
 
     #[test]
