@@ -39,6 +39,18 @@ pub struct Batch {
     pub next: Position,
 }
 
+/// What is kept of an utterance's speech beside what is heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeptSpeech {
+    /// Nothing.
+    #[default]
+    None,
+    /// The speech at the speed that was drawn.
+    AsPlayed,
+    /// The speech as it was recorded.
+    AtOwnSpeed,
+}
+
 /// An utterance's speech without what augmentation puts around and over it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Clean {

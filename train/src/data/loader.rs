@@ -4,29 +4,26 @@ use std::collections::VecDeque;
 use std::iter;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use sori::features::{LogMel, log_mel};
 
-use super::audio;
 use super::augment::{Augmentation, Augmenter};
-use super::batch::{Batch, Clean, Example};
-use super::chance::{Hearing, Purpose};
+use super::batch::{Batch, KeptSpeech};
+use super::batching::Batching;
+use super::chance::Hearing;
 use super::corpus::Corpus;
 use super::error::{DataError, Strictness, require};
 use super::manifest::{self, Contents, Entry};
-use super::sampler::{BatchPlan, Batching, LeftOut, Position, Sampler, Shard, fits};
+use super::sampler::{LeftOut, Position, Sampler, Shard};
 use super::spec_augment::SpecAugment;
 use super::tarred::{Buffer, Reader};
 use super::timbre::Timbre;
 use super::tokenizer::Tokenizer;
-
-/// Broken audio that is told of, one by one.
-const MOST_WARNINGS: u64 = 20;
+use super::worker::{Counters, Made, Plan, Worker};
 
 /// How batches are made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,18 +56,6 @@ pub struct LoaderConfig {
     /// Batches at an epoch's end that are too few for all processes are not dropped. Default: no.
     #[serde(skip)]
     pub keep_rest: bool,
-}
-
-/// What is kept of an utterance's speech beside what is heard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum KeptSpeech {
-    /// Nothing.
-    #[default]
-    None,
-    /// The speech at the speed that was drawn.
-    AsPlayed,
-    /// The speech as it was recorded.
-    AtOwnSpeed,
 }
 
 impl Default for LoaderConfig {
@@ -183,15 +168,6 @@ impl std::fmt::Debug for Loader {
             .field("left_out", &self.left_out)
             .finish_non_exhaustive()
     }
-}
-
-/// A batch, or only the place after it if none of its utterances could be read.
-type Made = Result<(Position, Option<Batch>), DataError>;
-
-#[derive(Debug, Default)]
-struct Counters {
-    utterances: AtomicU64,
-    noises: AtomicU64,
 }
 
 impl Loader {
@@ -393,8 +369,6 @@ fn read_noises(manifests: &[PathBuf], strictness: Strictness) -> Result<Arc<[Ent
     Ok(noises.into())
 }
 
-type Plan = Result<BatchPlan, DataError>;
-
 /// The next plan, until the last epoch has ended.
 fn next_plan(sampler: &mut Sampler, epochs: Option<u64>) -> Option<Plan> {
     let plan = sampler.next_batch();
@@ -475,128 +449,4 @@ impl<F: FnMut() -> Option<Plan>> Iterator for Ahead<F> {
         }
         self.now.pop_front()
     }
-}
-
-/// A thread that makes batches.
-struct Worker {
-    corpus: Corpus,
-    buffer: Option<Arc<Buffer>>,
-    tokenizer: Arc<Tokenizer>,
-    augmentation: Arc<Augmentation>,
-    augmenter: Augmenter,
-    timbre: Timbre,
-    spec_augment: SpecAugment,
-    subword_alpha: Option<f64>,
-    keep_clean: KeptSpeech,
-    strictness: Strictness,
-    counters: Arc<Counters>,
-}
-
-impl Worker {
-    fn run(mut self, plans: &Receiver<Plan>, batches: &SyncSender<Made>) {
-        for plan in plans {
-            let Some(made) = plan.and_then(|plan| self.batch(&plan)).transpose() else {
-                return;
-            };
-            let failed = made.is_err();
-            if batches.send(made).is_err() || failed {
-                return;
-            }
-        }
-    }
-
-    /// `None` if the loader has stopped.
-    fn batch(&mut self, plan: &BatchPlan) -> Result<Option<(Position, Option<Batch>)>, DataError> {
-        let mut examples = Vec::with_capacity(plan.hearings.len());
-        for &hearing in &plan.hearings {
-            match self.example(hearing) {
-                Ok(Some(example)) => examples.push(example),
-                Ok(None) => return Ok(None),
-                Err(error) => pass_over(self.strictness, &self.counters.utterances, error)?,
-            }
-        }
-        let batch =
-            (!examples.is_empty()).then(|| Batch::collate(examples, plan.samples, plan.next));
-        Ok(Some((plan.next, batch)))
-    }
-
-    /// An utterance's samples.
-    fn sound(&self, entry: &Entry, hearing: Hearing) -> Result<Option<Vec<f32>>, DataError> {
-        let Some((name, buffer)) = self
-            .corpus
-            .member(hearing.utterance as usize, entry)
-            .zip(self.buffer.as_ref())
-        else {
-            return audio::read(entry).map(Some);
-        };
-        let bytes = buffer.take(hearing).transpose()?;
-        let sound = bytes.map(|bytes| audio::read_bytes(entry, bytes, name));
-        sound.transpose()
-    }
-
-    /// `None` if the loader has stopped.
-    fn example(&mut self, hearing: Hearing) -> Result<Option<Example>, DataError> {
-        let entry = self.corpus.entry(hearing.utterance as usize)?;
-        let Some(sound) = self.sound(&entry, hearing)? else {
-            return Ok(None);
-        };
-        let (strictness, noises) = (self.strictness, &self.counters.noises);
-        let stretch = self.augmentation.stretch(hearing);
-        let clean = |samples: &[f32], speed| Clean {
-            samples: samples.to_vec(),
-            speed,
-            leading: stretch.leading(),
-        };
-        let keeps = |kept| self.keep_clean == kept;
-        let unplayed = keeps(KeptSpeech::AtOwnSpeed).then(|| clean(&sound, stretch.speed()));
-        let played = self.augmenter.play(sound, hearing);
-        let clean = unplayed.or_else(|| keeps(KeptSpeech::AsPlayed).then(|| clean(&played, 1.0)));
-        let samples = self.augmenter.disturb(played, hearing, &mut |error| {
-            pass_over(strictness, noises, error)
-        })?;
-        let features = log_mel(&samples);
-        let changes = !(self.timbre.is_none() && self.spec_augment.is_none());
-        let masked = changes.then(|| {
-            let mut masked = features.clone();
-            self.timbre.apply(&mut masked, LogMel::BINS, hearing);
-            self.spec_augment.apply(&mut masked, LogMel::BINS, hearing);
-            masked
-        });
-        Ok(Some(Example {
-            hearing,
-            tokens: self.tokens(&entry.text, samples.len(), hearing)?,
-            samples,
-            clean,
-            features,
-            masked,
-            id: entry.id(),
-            text: entry.text,
-            speaker: entry.speaker,
-        }))
-    }
-
-    fn tokens(&self, text: &str, samples: usize, hearing: Hearing) -> Result<Vec<i64>, DataError> {
-        if let Some(alpha) = self.subword_alpha {
-            let mut rng = hearing.rng(Purpose::Pieces);
-            let tokens = self.tokenizer.sample(text, alpha, &mut rng)?;
-            // A random split may have more pieces than there is time for.
-            if fits(&tokens, samples) {
-                return Ok(tokens);
-            }
-        }
-        self.tokenizer.encode(text)
-    }
-}
-
-/// Tells of broken audio and counts it, or fails.
-fn pass_over(strictness: Strictness, count: &AtomicU64, error: DataError) -> Result<(), DataError> {
-    if strictness == Strictness::Strict || !matches!(error, DataError::Audio { .. }) {
-        return Err(error);
-    }
-    match count.fetch_add(1, Ordering::Relaxed) + 1 {
-        0..MOST_WARNINGS => tracing::warn!("skipped: {error}"),
-        MOST_WARNINGS => tracing::warn!("skipped: {error}; more are counted only"),
-        _ => {}
-    }
-    Ok(())
 }

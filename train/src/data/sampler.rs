@@ -3,7 +3,6 @@
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
 
-use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -11,101 +10,15 @@ use sori::features::frame_count;
 
 use super::audio::samples_in;
 use super::augment::Augmentation;
+use super::batching::Batching;
 use super::chance::{Hearing, shuffling};
-use super::corpus::{Corpus, Part};
+use super::corpus::Corpus;
 use super::error::{DataError, require};
+use super::part_plan::{PartPlan, part_plans};
 use super::tokenizer::Tokenizer;
 
 /// Log-mel frames of one output frame of a model.
 const SUBSAMPLING: usize = crate::model::SUBSAMPLING as usize;
-
-/// How utterances are put together to batches.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Batching {
-    /// Most seconds of audio in a batch, padding included: utterances times the longest one.
-    /// Default: 240.
-    pub max_seconds: f64,
-    /// Most utterances in a batch. Default: 128.
-    pub max_utterances: usize,
-    /// Shorter utterances are left out, in seconds. Default: 0.3.
-    pub shortest: f64,
-    /// Longer utterances are left out, in seconds. Default: 30.
-    pub longest: f64,
-    /// Utterances are sorted into so many groups by length, and mixed inside of these. Few groups mix
-    /// better, many pad less. Default: 30.
-    pub buckets: usize,
-    /// Batches are padded to multiples of so many seconds: fewer different shapes, for which libtorch
-    /// keeps fewer kernels and less memory. 0 for none. Default: 0.32.
-    pub pad_to: f64,
-}
-
-impl Default for Batching {
-    fn default() -> Self {
-        Self {
-            max_seconds: 240.0,
-            max_utterances: 128,
-            shortest: 0.3,
-            longest: 30.0,
-            buckets: 30,
-            pad_to: 0.32,
-        }
-    }
-}
-
-impl Batching {
-    /// Checks all bounds; that the longest utterance fits into a batch however `augmentation`
-    /// stretches it, too.
-    ///
-    /// # Errors
-    /// [`DataError::Config`] with the first setting that is out of bounds.
-    pub fn validate(&self, augmentation: &Augmentation) -> Result<(), DataError> {
-        let Self {
-            shortest, longest, ..
-        } = *self;
-        let holds = (0.1..=3600.0).contains(&shortest);
-        require("batching.shortest", "from 0.1 to 3600 s", shortest, holds)?;
-        let holds = longest >= shortest && longest <= 3600.0;
-        require(
-            "batching.longest",
-            "from `shortest` to 3600 s",
-            longest,
-            holds,
-        )?;
-        let holds = (0.0..=60.0).contains(&self.pad_to);
-        require("batching.pad_to", "from 0 to 60 s", self.pad_to, holds)?;
-        require(
-            "batching.buckets",
-            "at least 1",
-            self.buckets,
-            self.buckets >= 1,
-        )?;
-        let holds = self.max_utterances >= 1;
-        require(
-            "batching.max_utterances",
-            "at least 1",
-            self.max_utterances,
-            holds,
-        )?;
-        let [_, most] = augmentation.bounds(samples_in(longest));
-        let least = self.padded(most) as f64 / f64::from(sori::audio::SAMPLE_RATE);
-        require(
-            "batching.max_seconds",
-            format!("from {least:.2}, the longest utterance after augmentation, to 100000"),
-            self.max_seconds,
-            self.max_seconds >= least && self.max_seconds <= 1e5,
-        )
-    }
-
-    /// The length that a batch is padded to whose longest utterance has so many samples.
-    #[must_use]
-    pub fn padded(&self, samples: usize) -> usize {
-        match samples_in(self.pad_to) {
-            0 => samples,
-            step => samples.next_multiple_of(step),
-        }
-    }
-}
 
 /// One of several processes that train together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,19 +154,6 @@ struct Planned {
     batches: Vec<Range<u32>>,
     /// By window: the batches in it and in those before.
     windows: Vec<usize>,
-}
-
-/// The usable utterances of one source.
-#[derive(Debug)]
-struct PartPlan {
-    /// In the order of archives, if the source has any.
-    utterances: Vec<u32>,
-    /// Ranges of `utterances` that are in one archive each; `None` without archives.
-    archives: Option<Vec<Range<usize>>>,
-    /// Samples that are mixed with each other, if the source has archives.
-    buffer: f64,
-    /// Utterances in an epoch; `None` for each once.
-    drawn: Option<usize>,
 }
 
 impl Sampler {
@@ -528,102 +428,6 @@ impl Sampler {
 pub(super) fn fits(tokens: &[i64], samples: usize) -> bool {
     let doubled = tokens.windows(2).filter(|pair| pair[0] == pair[1]).count();
     frame_count(samples) / SUBSAMPLING >= tokens.len() + doubled
-}
-
-impl PartPlan {
-    /// What is heard of the source in an epoch, and how often before in it. It is in order only if there
-    /// are archives; others are shuffled where that decides over `windows`.
-    fn stream(&self, seed: u64, epoch: u64, index: u32, windows: bool) -> Vec<(u32, u32)> {
-        let Some(drawn) = self.drawn else {
-            let order = match windows {
-                true => self.pass(&mut shuffling(seed, epoch, index)),
-                false => self.utterances.clone(),
-            };
-            return order.into_iter().map(|utterance| (utterance, 0)).collect();
-        };
-        // The source is passed through again and again, shuffled each time; an epoch takes up
-        // where the one before stopped.
-        let all = self.utterances.len() as u128;
-        let start = u128::from(epoch) * drawn as u128;
-        let end = start + drawn as u128;
-        let mut stream = Vec::with_capacity(drawn);
-        for pass in start / all..end.div_ceil(all) {
-            let order = self.pass(&mut shuffling(seed, pass as u64, index));
-            let from = start.saturating_sub(pass * all) as usize;
-            let to = (end - pass * all).min(all) as usize;
-            let repeat = (pass - start / all) as u32;
-            stream.extend(order[from..to].iter().map(|&utterance| (utterance, repeat)));
-        }
-        stream
-    }
-
-    /// All utterances, in an order of their own.
-    fn pass(&self, rng: &mut StdRng) -> Vec<u32> {
-        let Some(archives) = &self.archives else {
-            let mut order = self.utterances.clone();
-            order.shuffle(rng);
-            return order;
-        };
-        let mut archives = archives.clone();
-        archives.shuffle(rng);
-        let utterances = archives
-            .into_iter()
-            .flat_map(|archive| &self.utterances[archive]);
-        utterances.copied().collect()
-    }
-}
-
-fn part_plans(corpus: &Corpus, samples: &[u32]) -> Vec<PartPlan> {
-    let parts = corpus.parts();
-    let usable = |part: &Part| -> Vec<u32> {
-        let utterances = part.range.clone().filter(|&index| samples[index] > 0);
-        utterances.map(|index| index as u32).collect()
-    };
-    let total = |utterances: &[u32]| -> usize {
-        utterances
-            .iter()
-            .map(|&index| samples[index as usize] as usize)
-            .sum()
-    };
-    let usable: Vec<Vec<u32>> = parts.iter().map(usable).collect();
-    let shares: f64 = parts.iter().filter_map(|part| part.share).sum();
-    let all_shared = parts.iter().all(|part| part.share.is_some());
-    let once = parts
-        .iter()
-        .zip(&usable)
-        .filter(|(part, _)| all_shared || part.share.is_none());
-    let once: usize = once.map(|(_, utterances)| total(utterances)).sum();
-    let epoch = if all_shared {
-        once as f64
-    } else {
-        once as f64 / (1.0 - shares)
-    };
-
-    let plan = |(part, mut utterances): (&Part, Vec<u32>)| {
-        let drawn = part.share.map(|share| {
-            let mean = total(&utterances) as f64 / utterances.len().max(1) as f64;
-            (share * epoch / mean.max(1.0)).round().max(1.0) as usize
-        });
-        let archives = part.shards.as_ref().map(|shards| {
-            let archive = |utterance: &u32| shards.of[*utterance as usize - part.range.start];
-            utterances.sort_by_key(archive);
-            let mut end = 0;
-            let runs = utterances.chunk_by(|a, b| archive(a) == archive(b));
-            runs.map(|run| {
-                end += run.len();
-                end - run.len()..end
-            })
-            .collect()
-        });
-        let buffer = part.shards.as_ref().map(|shards| shards.buffer_seconds);
-        PartPlan {
-            drawn: drawn.filter(|_| !utterances.is_empty()),
-            archives,
-            buffer: buffer.unwrap_or(f64::INFINITY) * f64::from(sori::audio::SAMPLE_RATE),
-            utterances,
-        }
-    };
-    parts.iter().zip(usable).map(plan).collect()
 }
 
 /// The hash FNV-1a: unlike the standard library's, the same in every version.

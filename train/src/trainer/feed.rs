@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use tch::Tensor;
 
-use super::cache::{self, Cache, Key, Record};
+use super::cache::{self, Cache, Key};
 use super::error::TrainError;
+use super::record::Record;
 use crate::data::{Batch, Broken, Loader, SpecAugment, Waiting};
 use crate::front_end::FrontEnd;
 

@@ -2,10 +2,11 @@
 
 use tch::{Device, Tensor};
 
-use super::cache::{self, Cache, Placed, Record, Wanted};
+use super::cache::Cache;
 use super::error::TrainError;
 use super::feed::{Course, Known};
 use super::provenance::Provenance;
+use super::record::{self, Placed, Record, Wanted};
 use crate::config::{DataRecipe, Precision, Recipe, Stage, TeacherRecipe};
 use crate::data::{Tokenizer, audio};
 use crate::front_end::FrontEnd;
@@ -209,7 +210,7 @@ impl Listener {
                 frames,
             })
             .collect();
-        Ok(Some(cache::join(&placed, self.outputs, self.device)))
+        Ok(Some(record::join(&placed, self.outputs, self.device)))
     }
 
     /// Says about hidden vectors that were kept what was not said before, and keeps it.
@@ -228,7 +229,7 @@ impl Listener {
             return Ok(());
         }
         let records: Vec<_> = unsaid.iter().map(|record| &**record).collect();
-        let (hidden, lengths) = cache::hidden(&records, self.device);
+        let (hidden, lengths) = record::hidden(&records, self.device);
         let said = TeacherOutput {
             log_probs: self.teacher.say(&hidden, &lengths),
             attention: None,

@@ -30,6 +30,7 @@ mod peers;
 mod precision;
 mod progress;
 mod provenance;
+mod record;
 mod run;
 mod schedule;
 mod student;
