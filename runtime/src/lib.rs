@@ -45,12 +45,16 @@ pub mod features;
 pub mod lm;
 mod mapped;
 pub mod model;
+mod options;
 pub mod output;
 mod prose;
 mod recognizer;
 pub mod segment;
+mod stream;
 
 pub use error::Error;
+pub use options::{Options, Search};
 pub use prose::Prose;
-pub use recognizer::{Event, Events, Options, Recognizer, Search, Stream};
+pub use recognizer::Recognizer;
 pub use segment::{Alternative, Endpoint, EndpointRule, EndpointRules, Segment, TimedToken, Word};
+pub use stream::{Event, Events, Stream};

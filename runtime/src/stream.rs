@@ -1,0 +1,503 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::audio::{Resampler, i16_to_f32};
+use crate::decode::{Beam, Decoder, Fusion, Grammar, Greedy, Phrases};
+use crate::engine::{Engine, Session};
+use crate::error::Error;
+use crate::features::LogMel;
+use crate::model::{Calibration, Config, Package};
+use crate::options::{Options, Search};
+use crate::prose::Prose;
+use crate::segment::{
+    Clock, Endpoint, EndpointRule, EndpointRules, Segment, Silence, Speller, alternatives, segment,
+    word_starts,
+};
+
+/// What all streams of a recognizer have in common.
+pub(crate) struct Shared {
+    pub(crate) package: Package,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) options: Options,
+    /// What new streams ask.
+    pub(crate) fusion: Option<Arc<Fusion>>,
+}
+
+/// What a [`Stream`] has to say. Times are seconds from the start of the stream.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Event {
+    /// The utterance so far. Each replaces the one before it.
+    Partial(Segment),
+    /// A finished utterance; it does not change any more.
+    Final(Segment),
+    /// The utterance is over, after its [`Event::Final`] if it had words.
+    Endpoint(Endpoint),
+}
+
+/// One source of audio on its way to words.
+///
+/// Samples go in by [`accept`](Stream::accept), in pieces of any size: events are the same for all.
+/// Once warm, a piece that brings no new token allocates nothing here (what the engine does inside
+/// a step is its own).
+pub struct Stream {
+    pub(crate) shared: Arc<Shared>,
+    resampler: Resampler,
+    /// 16 kHz samples of the piece at hand.
+    samples: Vec<f32>,
+    /// Integer samples of the piece at hand as floats.
+    floats: Vec<f32>,
+    log_mel: LogMel,
+    /// Log-mel frames that no chunk has shifted past yet, row-major.
+    frames: Vec<f32>,
+    session: Box<dyn Session>,
+    decoder: Decoder,
+    /// Elements of `frames` that a step reads, and by which it advances.
+    window: usize,
+    shift: usize,
+    clock: Clock,
+    rules: EndpointRules,
+    /// Output frame at which the utterance began.
+    utterance: u64,
+    /// Output frame at which what was given out ends.
+    spoken: u64,
+    /// 16 kHz samples heard.
+    heard: u64,
+    /// Feature frames that steps have shifted past.
+    processed: u64,
+    events: VecDeque<Event>,
+    prose: Option<Prose>,
+}
+
+impl Stream {
+    /// From the first sample on.
+    pub(crate) fn open(shared: Arc<Shared>) -> Result<Self, Error> {
+        let Config {
+            geometry, features, ..
+        } = shared.package.config();
+        let window = geometry.window_size * LogMel::BINS;
+        let blank = shared.package.tokens().blank();
+        let mut decoder = match shared.options.search {
+            Search::Greedy => Decoder::Greedy(Greedy::new(blank)),
+            Search::Beam(options) => Decoder::Beam(Box::new(Beam::new(blank, options))),
+        };
+        if let Some(fusion) = &shared.fusion {
+            decoder.set_language_model(Some(Arc::clone(fusion)));
+        }
+        Ok(Self {
+            resampler: Resampler::new(LogMel::SAMPLE_RATE)?,
+            samples: Vec::new(),
+            floats: Vec::new(),
+            log_mel: LogMel::new(),
+            frames: Vec::with_capacity(2 * window),
+            session: shared.engine.session()?,
+            decoder,
+            window,
+            shift: geometry.chunk_shift * LogMel::BINS,
+            clock: Clock {
+                frame_ms: geometry.subsampling_factor as u64 * u64::from(features.frame_shift_ms),
+            },
+            rules: shared.options.endpoint,
+            utterance: 0,
+            spoken: 0,
+            heard: 0,
+            processed: 0,
+            events: VecDeque::new(),
+            prose: (shared.options.prose)
+                .then(|| Prose::new(&shared.package.config().language))
+                .flatten(),
+            shared,
+        })
+    }
+
+    /// Hears mono samples in `[-1, 1]` at `sample_rate` Hz and returns what there is to say now.
+    ///
+    /// The rate may be any that [`Resampler`] accepts; when it changes, what the old resampler
+    /// still held is heard first. Events left in the iterator are returned by the next call.
+    ///
+    /// # Errors
+    /// [`Error::Audio`] for a rate that cannot be resampled, [`Error::Engine`] when a step fails.
+    /// After an error [`reset`](Stream::reset) the stream.
+    pub fn accept(&mut self, sample_rate: u32, samples: &[f32]) -> Result<Events<'_>, Error> {
+        self.switch_rate(sample_rate)?;
+        // A second at a time, so that memory follows the rate and not the length of the piece.
+        for piece in samples.chunks(sample_rate.max(1) as usize) {
+            self.samples.clear();
+            self.resampler.accept(piece, &mut self.samples);
+            self.hear()?;
+        }
+        Ok(Events {
+            events: &mut self.events,
+        })
+    }
+
+    /// Hears 16-bit samples: [`accept`](Stream::accept) for sources that have no floats.
+    ///
+    /// # Errors
+    /// As for [`accept`](Stream::accept).
+    pub fn accept_i16(&mut self, sample_rate: u32, samples: &[i16]) -> Result<Events<'_>, Error> {
+        let mut floats = std::mem::take(&mut self.floats);
+        floats.clear();
+        i16_to_f32(samples, &mut floats);
+        let result = self.accept(sample_rate, &floats).map(drop);
+        self.floats = floats;
+        result.map(|()| Events {
+            events: &mut self.events,
+        })
+    }
+
+    /// Ends the audio: flushes every stage with the tail of [`Options::tail`], gives the last
+    /// words out and starts over at time 0, ready for other audio.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when a step fails; the stream has started over all the same.
+    pub fn finish(&mut self) -> Result<Events<'_>, Error> {
+        let flushed = self.flush();
+        self.start_over();
+        flushed?;
+        Ok(Events {
+            events: &mut self.events,
+        })
+    }
+
+    /// Drops everything heard and every event not taken, and starts over at time 0.
+    pub fn reset(&mut self) {
+        self.start_over();
+        self.events.clear();
+    }
+
+    /// Ends the utterance here and now, as an endpoint rule would: its words come as
+    /// [`Event::Final`]. What the model remembers of the audio stays.
+    pub fn end_utterance(&mut self) -> Events<'_> {
+        self.give_out(usize::MAX);
+        self.utterance = self.decoder.frames();
+        Events {
+            events: &mut self.events,
+        }
+    }
+
+    /// Changes the endpoint rules from here on.
+    pub fn set_endpoint_rules(&mut self, rules: EndpointRules) {
+        self.rules = rules;
+    }
+
+    /// Ends the utterance here and now, then boosts other phrases, or none. They have to be made
+    /// with this model's tokens ([`Package::tokens`]). A stream that searches greedily turns to a beam
+    /// of default width, since phrases need one.
+    pub fn set_phrases(&mut self, phrases: Option<Arc<Phrases>>) -> Events<'_> {
+        self.end_utterance();
+        self.decoder.set_phrases(phrases);
+        Events {
+            events: &mut self.events,
+        }
+    }
+
+    /// Ends the utterance here and now, then asks another language model, or none. It has to be put to
+    /// work with this model's tokens ([`Package::tokens`]); the package may bring one along
+    /// ([`Package::language_model`]). Every utterance is a sentence of its own. A stream that searches
+    /// greedily turns to a beam of default width.
+    pub fn set_language_model(&mut self, fusion: Option<Arc<Fusion>>) -> Events<'_> {
+        self.end_utterance();
+        self.decoder.set_language_model(fusion);
+        Events {
+            events: &mut self.events,
+        }
+    }
+
+    /// Ends the utterance here and now, then hears sentences of another grammar only, or anything
+    /// again. It has to be made with this model's tokens ([`Package::tokens`]). Every utterance is a
+    /// sentence, or none ([`Segment::out_of_grammar`]); phrases and a language model choose among
+    /// sentences. A stream that searches greedily turns to a beam of default width.
+    pub fn set_grammar(&mut self, grammar: Option<Arc<Grammar>>) -> Events<'_> {
+        self.end_utterance();
+        self.decoder.set_grammar(grammar);
+        Events {
+            events: &mut self.events,
+        }
+    }
+
+    /// The events that no call has returned yet, for callers who ask for them apart from giving audio.
+    pub fn events(&mut self) -> Events<'_> {
+        Events {
+            events: &mut self.events,
+        }
+    }
+
+    /// Seconds of audio heard so far.
+    #[must_use]
+    pub fn time(&self) -> f64 {
+        self.heard as f64 / f64::from(LogMel::SAMPLE_RATE)
+    }
+
+    fn switch_rate(&mut self, rate: u32) -> Result<(), Error> {
+        if rate != self.resampler.rate() {
+            let next = Resampler::new(rate)?;
+            self.drain_resampler()?;
+            self.resampler = next;
+        }
+        Ok(())
+    }
+
+    /// Hears what the resampler still holds.
+    fn drain_resampler(&mut self) -> Result<(), Error> {
+        self.samples.clear();
+        self.resampler.finish(&mut self.samples);
+        self.hear()
+    }
+
+    /// Takes `samples`, at 16 kHz, through features and every chunk they complete.
+    fn hear(&mut self) -> Result<(), Error> {
+        self.heard += self.samples.len() as u64;
+        self.log_mel.accept(&self.samples, &mut self.frames);
+        self.run_chunks()
+    }
+
+    fn run_chunks(&mut self) -> Result<(), Error> {
+        let mut start = 0;
+        let mut result = Ok(());
+        while self.frames.len() >= start + self.window {
+            match self.session.step(&self.frames[start..start + self.window]) {
+                Ok(log_probs) => {
+                    let news = self.decoder.accept(log_probs);
+                    start += self.shift;
+                    self.processed += (self.shift / LogMel::BINS) as u64;
+                    self.speak(news);
+                }
+                Err(error) => {
+                    result = Err(error.into());
+                    break;
+                }
+            }
+        }
+        self.frames.drain(..start);
+        result
+    }
+
+    /// Says what a chunk brought: an endpoint, or a partial when there are new tokens.
+    fn speak(&mut self, news: bool) {
+        let hits = self.decoder.heard();
+        let now = self.decoder.frames();
+        let last = hits.last().map_or(self.utterance, |hit| hit.end);
+        let heard = Silence {
+            trailing: self.clock.seconds(now - last),
+            utterance: self.clock.seconds(now - self.utterance),
+            speech: !hits.is_empty(),
+        };
+        match self.rules.apply(heard) {
+            None => self.partial(news),
+            Some(EndpointRule::Longest) => self.cut(heard, news),
+            Some(rule) => {
+                self.give_out(usize::MAX);
+                self.utterance = now;
+                self.events.push_back(Event::Endpoint(Endpoint {
+                    time: self.clock.seconds(now),
+                    rule,
+                }));
+            }
+        }
+    }
+
+    /// Cuts a long utterance before its last word, which may still be growing. An utterance of one
+    /// word waits for the next one, but not for ever.
+    fn cut(&mut self, heard: Silence, news: bool) {
+        let hits = self.decoder.hits();
+        let boundary = word_starts(hits, self.shared.package.tokens())
+            .next_back()
+            .filter(|_| self.decoder.has_parts())
+            .unwrap_or(0);
+        let (count, end) = if boundary > 0 {
+            (boundary, hits[boundary].frame)
+        } else if !self.decoder.has_parts() || heard.utterance >= 2.0 * self.rules.longest {
+            (usize::MAX, self.decoder.frames())
+        } else {
+            return self.partial(news);
+        };
+        self.give_out(count);
+        self.utterance = end;
+        let endpoint = Endpoint {
+            time: self.clock.seconds(end),
+            rule: EndpointRule::Longest,
+        };
+        self.events.push_back(Event::Endpoint(endpoint));
+        self.partial(true);
+    }
+
+    fn partial(&mut self, news: bool) {
+        if news {
+            let segment = segment(self.decoder.hits(), self.speller());
+            self.events.extend(segment.map(Event::Partial));
+        }
+    }
+
+    fn speller(&self) -> Speller<'_> {
+        let package = &self.shared.package;
+        Speller {
+            tokens: package.tokens(),
+            calibration: package.config().confidence.unwrap_or(Calibration::NONE),
+            clock: self.clock,
+            floor: self.clock.seconds(self.spoken),
+            limit: self.time(),
+        }
+    }
+
+    /// Gives out the first `count` tokens as a final segment.
+    fn give_out(&mut self, count: usize) {
+        if count == usize::MAX {
+            self.decoder.finish();
+        }
+        if let Some(hits) = self.decoder.unmatched() {
+            let segment = segment(hits, self.speller());
+            let unmatched = segment.map(Segment::into_unmatched).map(Event::Final);
+            self.events.extend(unmatched);
+        }
+        let hits = self.decoder.hits();
+        let count = count.min(hits.len());
+        let whole = count == hits.len();
+        let segment = segment(&hits[..count], self.speller());
+        if let Some(mut segment) = segment {
+            let wanted = self.shared.options.alternatives;
+            if whole && wanted > 0 {
+                let tokens = self.shared.package.tokens();
+                segment.alternatives = alternatives(&self.decoder, wanted, tokens);
+            }
+            if let Some(prose) = &mut self.prose {
+                prose.write(&mut segment, !whole);
+            }
+            self.events.push_back(Event::Final(segment));
+        }
+        let heard = self
+            .decoder
+            .unmatched()
+            .unwrap_or(&self.decoder.hits()[..count]);
+        if let Some(last) = heard.last() {
+            self.spoken = self.spoken.max(last.end);
+        }
+        self.decoder.take(count);
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.drain_resampler()?;
+        if self.heard == 0 {
+            return Ok(());
+        }
+        let tail =
+            (self.shared.options.tail.clamp(0.0, 10.0) * f64::from(LogMel::SAMPLE_RATE)) as u64;
+        let needed = (self.heard + tail).div_ceil(LogMel::SHIFT as u64);
+        while self.processed < needed {
+            self.log_mel.accept(&[0.0; LogMel::SHIFT], &mut self.frames);
+            self.run_chunks()?;
+        }
+        self.give_out(usize::MAX);
+        Ok(())
+    }
+
+    fn start_over(&mut self) {
+        self.samples.clear();
+        self.resampler.finish(&mut self.samples);
+        self.log_mel.reset();
+        self.frames.clear();
+        self.session.reset();
+        self.decoder.reset();
+        if let Some(prose) = &mut self.prose {
+            prose.reset();
+        }
+        (self.utterance, self.spoken) = (0, 0);
+        (self.heard, self.processed) = (0, 0);
+    }
+}
+
+/// The events that a call brought, in order; taken out of the stream as they are read.
+pub struct Events<'a> {
+    events: &'a mut VecDeque<Event>,
+}
+
+impl Iterator for Events<'_> {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+}
+
+#[cfg(all(test, feature = "tract"))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use sori_tests::tone::{Sound, speak_at};
+
+    use super::*;
+    use crate::Recognizer;
+    use crate::decode::BeamOptions;
+    use crate::engine::EngineChoice;
+
+    fn hear(stream: &mut Stream, rate: u32, samples: &[f32]) -> Vec<(String, f64, f64)> {
+        let mut events = Vec::new();
+        for piece in samples.chunks(1000) {
+            events.extend(stream.accept(rate, piece).unwrap());
+        }
+        events.extend(stream.finish().unwrap());
+        let said = events.into_iter().map(|event| match event {
+            Event::Partial(said) | Event::Final(said) => (said.text, said.start, said.end),
+            Event::Endpoint(end) => (String::new(), end.time, end.time),
+        });
+        said.collect()
+    }
+
+    /// As after so many chunks of silence.
+    fn skip(stream: &mut Stream, chunks: u64) {
+        let frames = chunks * (stream.shift / LogMel::BINS) as u64;
+        stream.processed = frames;
+        stream.heard = frames * LogMel::SHIFT as u64;
+        stream.utterance = stream.heard * 1000 / 16_000 / stream.clock.frame_ms;
+        stream.decoder.start_at(stream.utterance);
+        stream.resampler.start_at(stream.heard);
+    }
+
+    /// Samples pass 2^31 and 2^32 after 37 and 75 hours at 16 kHz, output frames after years.
+    #[test]
+    fn clocks_go_on_where_32_bits_end() {
+        let script = [
+            Sound::Silence(400),
+            Sound::Token(0, 200),
+            Sound::Silence(2000),
+            Sound::Token(1, 200),
+            Sound::Token(4, 200),
+            Sound::Silence(4000),
+            Sound::Token(2, 200),
+        ];
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/tone");
+        for search in [Search::Greedy, Search::Beam(BeamOptions::default())] {
+            let mut options = Options {
+                search,
+                ..Options::default()
+            };
+            options.engine.engine = EngineChoice::Tract;
+            let package = Package::open(directory).unwrap();
+            let recognizer = Recognizer::new(package, options).unwrap();
+            let mut stream = recognizer.stream().unwrap();
+            for rate in [16_000, 48_000] {
+                let samples = speak_at(&script, rate);
+                let expected = hear(&mut stream, rate, &samples);
+                assert!(expected.len() > 5, "{expected:?}");
+                for edge in [1_u64 << 31, 1 << 32, (1 << 32) * 640, 1 << 53] {
+                    // The edge is passed in the middle of the sound.
+                    let chunks = edge / 5120 - 10;
+                    skip(&mut stream, chunks);
+                    let at = chunks as f64 * 0.32;
+                    let found = hear(&mut stream, rate, &samples);
+                    assert_eq!(found.len(), expected.len(), "{edge}: {found:?}");
+                    for (found, expected) in found.iter().zip(&expected) {
+                        assert_eq!(found.0, expected.0, "{edge}");
+                        for (found, expected) in [(found.1, expected.1), (found.2, expected.2)] {
+                            // A double has room for a millisecond in 17,000 years.
+                            let error = (found - at - expected).abs();
+                            assert!(error < 0.001, "{edge}: {found}, {expected}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
