@@ -25,6 +25,8 @@
 //! # Ok::<(), sori::audio::AudioError>(())
 //! ```
 
+#[cfg(feature = "microphone")]
+mod devices;
 mod error;
 #[cfg(feature = "files")]
 mod file;
@@ -40,11 +42,13 @@ mod resample;
 
 use std::ops::RangeInclusive;
 
+#[cfg(feature = "microphone")]
+pub use devices::{DeviceFormat, DeviceInfo, devices};
 pub use error::AudioError;
 #[cfg(feature = "files")]
 pub use file::AudioFile;
 #[cfg(feature = "microphone")]
-pub use microphone::{DeviceFormat, DeviceInfo, Microphone, devices};
+pub use microphone::Microphone;
 #[cfg(feature = "files")]
 pub use opus::OpusPackets;
 pub use pcm::{PcmFormat, PcmReader, i16_to_f32};
