@@ -1,14 +1,15 @@
 //! Confidences that mean what they say.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::json;
 use sori::engine::EngineError;
 use sori::model::{Calibration, Package};
 use sori::{Event, Options, Recognizer};
 use sori_train::data::{Corpus, DataError, Source, Strictness, audio};
 use sori_train::evaluate::right_words;
+
+use crate::config_file;
 
 /// Why there is no calibration.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +122,12 @@ pub fn calibrate(
             ..*word
         })
         .collect();
-    write(package, calibration)?;
+    config_file::set(
+        package,
+        "confidence",
+        json!({"slope": calibration.slope, "offset": calibration.offset}),
+    )
+    .map_err(|(path, reason)| CalibrateError::Io { path, reason })?;
     Ok(Calibrated {
         calibration,
         before: reliability(&unseen),
@@ -225,25 +231,6 @@ fn auc(words: &[Judged]) -> f64 {
         right_in_all += right;
     }
     won / (right_in_all * wrong_below)
-}
-
-/// Puts a calibration into `config.json`, whose other fields stay as they are.
-fn write(package: &Path, calibration: Calibration) -> Result<(), CalibrateError> {
-    let path = package.join("config.json");
-    let io = |reason| CalibrateError::Io {
-        path: path.clone(),
-        reason,
-    };
-    let text = fs::read(&path).map_err(io)?;
-    let mut config: Value = serde_json::from_slice(&text).map_err(|error| io(error.into()))?;
-    config["confidence"] = serde_json::json!({
-        "slope": calibration.slope,
-        "offset": calibration.offset,
-    });
-    let text = serde_json::to_string_pretty(&config).map_err(|error| io(error.into()))?;
-    let beside = package.join("config.json.new");
-    fs::write(&beside, text + "\n").map_err(io)?;
-    fs::rename(&beside, &path).map_err(io)
 }
 
 #[cfg(test)]

@@ -13,12 +13,14 @@
 //! Data flows one way through the modules: `checkpoint` reads what was trained, [`graph`] writes it
 //! as ONNX, [`dynamic_int8`] and [`f16_weights`] make smaller graphs of that one, `verify` holds all
 //! of them against the trained model, and [`export`] puts the package together. [`inspect`] counts
-//! what is in any graph, and [`calibrate`] teaches a package how sure it may be.
+//! what is in any graph, [`calibrate`] teaches a package how sure it may be, and [`tune`] gives it a language
+//! model.
 
 #![forbid(unsafe_code)]
 
 mod calibrate;
 mod checkpoint;
+mod config_file;
 mod error;
 pub mod graph;
 mod half;
@@ -26,6 +28,7 @@ mod inspect;
 mod onnx;
 mod package;
 mod quantize;
+mod tune;
 mod verify;
 
 pub use crate::half::f16_weights;
@@ -34,4 +37,5 @@ pub use error::ExportError;
 pub use inspect::{InspectError, Inspection, inspect};
 pub use package::{About, Exported, Options, WrittenGraph, export};
 pub use quantize::dynamic_int8;
+pub use tune::{TuneError, Tuned, tune};
 pub use verify::Comparison;

@@ -10,7 +10,9 @@ use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 use sori::model::Measurement;
-use sori_export::{About, Calibrated, Exported, Inspection, Options, calibrate, export, inspect};
+use sori_export::{
+    About, Calibrated, Exported, Inspection, Options, Tuned, calibrate, export, inspect, tune,
+};
 
 /// Make a streaming model package of a trained checkpoint, and verify it.
 #[derive(Parser)]
@@ -49,6 +51,26 @@ enum Command {
         /// Manifest of other speech, on which it is measured what the curve is worth.
         #[arg(long, value_name = "MANIFEST")]
         check: PathBuf,
+    },
+    /// Put a language model into a package, for `--lm` without a file, and let it count as much as suits the
+    /// package: what makes the fewest errors in speech with known transcripts. Takes a minute or more for
+    /// each hour of speech and each attempt.
+    LanguageModel {
+        /// The package.
+        #[arg(value_name = "PACKAGE")]
+        package: PathBuf,
+        /// The model, as `sori lm build` makes it.
+        #[arg(value_name = "FILE")]
+        model: PathBuf,
+        /// Manifest of the speech that the numbers are fitted to; none that the model was trained on.
+        #[arg(value_name = "MANIFEST")]
+        fit: PathBuf,
+        /// Manifest of other speech, on which it is measured what the model is worth.
+        #[arg(long, value_name = "MANIFEST")]
+        check: PathBuf,
+        /// Take so many utterances of each manifest.
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
     },
 }
 
@@ -154,6 +176,33 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             let found = calibrate(&package, &fit, &check, sori::Options::default())?;
             print_calibrated(&package, &found)?;
         }
+        (
+            Some(Command::LanguageModel {
+                package,
+                model,
+                fit,
+                check,
+                limit,
+            }),
+            _,
+        ) => {
+            let found = tune(
+                &package,
+                &model,
+                &fit,
+                &check,
+                limit,
+                &mut |options, rate| {
+                    eprintln!(
+                        "weight {:.3}, word bonus {:.2}: {:.2} %",
+                        options.weight,
+                        options.word_bonus,
+                        100.0 * rate
+                    );
+                },
+            )?;
+            print_tuned(&package, &found)?;
+        }
         (None, Some(arguments)) => {
             let output = arguments.output.clone();
             let checkpoint = arguments.checkpoint.clone();
@@ -253,6 +302,23 @@ fn print_calibrated(package: &Path, found: &Calibrated) -> io::Result<()> {
         )?;
     }
     Ok(())
+}
+
+fn print_tuned(package: &Path, found: &Tuned) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "{}: weight {:.3}, word bonus {:.2}; {:.2} % of words wrong where it was fitted",
+        package.display(),
+        found.options.weight,
+        found.options.word_bonus,
+        100.0 * found.fitted
+    )?;
+    let [greedy, beam, led] = found.check.map(|rate| 100.0 * rate);
+    writeln!(
+        out,
+        "on other speech: best tokens {greedy:.2} %, beam {beam:.2} %, beam with the language model {led:.2} %"
+    )
 }
 
 fn print_inspection(inspection: &Inspection) -> io::Result<()> {

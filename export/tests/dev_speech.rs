@@ -1,4 +1,5 @@
-//! A package learns how sure it may be, from speech whose transcripts are partly wrong on purpose.
+//! What a package learns from speech with transcripts, partly wrong on purpose: how sure it may be, and how much a
+//! language model should count.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -6,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use serde_json::Value;
+use sori::lm::{LanguageModel, LmOptions};
+use sori::model::Package;
 use sori::{Event, Recognizer};
 use sori_tests::tone::{Sound, speak};
 
@@ -138,4 +141,72 @@ fn speech_without_mistakes_teaches_nothing() {
         fs::read(folder.path().join("package/config.json")).unwrap(),
         config
     );
+}
+
+const ARPA: &str = "\\data\\\nngram 1=5\nngram 2=1\n\n\\1-grams:\n-1 <s> 0\n-1 </s>\n-0.5 one -0.3\n\
+    -0.5 two\n-0.9 three\n\n\\2-grams:\n-0.1 one two\n\n\\end\\\n";
+
+fn language_model(folder: &Path, fit: &str) -> std::process::Output {
+    let model = LanguageModel::from_arpa(ARPA.as_bytes(), "en.arpa").unwrap();
+    fs::write(folder.join("en.lm"), model.bytes()).unwrap();
+    Command::cargo_bin("sori-export")
+        .unwrap()
+        .current_dir(folder)
+        .args([
+            "language-model",
+            "package",
+            "en.lm",
+            fit,
+            "--check",
+            "check.jsonl",
+            "--limit",
+            "8",
+        ])
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_language_model_comes_into_the_package_with_its_numbers() {
+    let folder = folder();
+    let config = || -> Value {
+        let path = folder.path().join("package/config.json");
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    };
+    let mut expected = config();
+    for _ in 0..2 {
+        let output = language_model(folder.path(), "fit.jsonl");
+        let said = String::from_utf8(output.stdout).unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{told}");
+        // Two of eight transcripts are others. What pure tones say no language model changes, so the numbers stay.
+        assert_eq!(
+            said,
+            "package: weight 0.500, word bonus 1.00; 25.00 % of words wrong where it was fitted\n\
+             on other speech: best tokens 25.00 %, beam 25.00 %, beam with the language model 25.00 %\n"
+        );
+        assert_eq!(told.lines().count(), 9, "{told}");
+    }
+    let found = config();
+    assert_eq!(found["language_model"]["weight"], 0.5);
+    assert_eq!(found["language_model"]["word_bonus"], 1.0);
+    expected["language_model"] = found["language_model"].clone();
+    assert_eq!(found, expected);
+
+    let package = Package::open(folder.path().join("package")).unwrap();
+    let (model, options) = package.language_model().unwrap();
+    assert_eq!(model.order(), 2);
+    assert_eq!(options, LmOptions::default());
+}
+
+#[test]
+fn speech_without_words_fits_no_language_model() {
+    let folder = folder();
+    fs::write(folder.path().join("empty.jsonl"), "").unwrap();
+    let output = language_model(folder.path(), "empty.jsonl");
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "sori-export: empty.jsonl: expected speech with words, found none\n"
+    );
+    assert!(!folder.path().join("package/en.lm").exists());
 }
