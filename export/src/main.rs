@@ -68,6 +68,9 @@ enum Command {
         /// Manifest of other speech, on which it is measured what the model is worth.
         #[arg(long, value_name = "MANIFEST")]
         check: PathBuf,
+        /// Hypotheses of the search that it is fitted for, as in `sori transcribe --beam`.
+        #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=4096))]
+        beam: u16,
         /// Take so many utterances of each manifest.
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
@@ -182,6 +185,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
                 model,
                 fit,
                 check,
+                beam,
                 limit,
             }),
             _,
@@ -191,12 +195,14 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
                 &model,
                 &fit,
                 &check,
+                beam.into(),
                 limit,
                 &mut |options, rate| {
                     eprintln!(
-                        "weight {:.3}, word bonus {:.2}: {:.2} %",
+                        "weight {:.3}, word bonus {:.2}, unknown words {:.2}: {:.2} %",
                         options.weight,
                         options.word_bonus,
+                        options.unknown_penalty,
                         100.0 * rate
                     );
                 },
@@ -308,10 +314,11 @@ fn print_tuned(package: &Path, found: &Tuned) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(
         out,
-        "{}: weight {:.3}, word bonus {:.2}; {:.2} % of words wrong where it was fitted",
+        "{}: weight {:.3}, word bonus {:.2}, unknown words {:.2}; {:.2} % of words wrong where it was fitted",
         package.display(),
         found.options.weight,
         found.options.word_bonus,
+        found.options.unknown_penalty,
         100.0 * found.fitted
     )?;
     let [greedy, beam, led] = found.check.map(|rate| 100.0 * rate);

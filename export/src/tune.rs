@@ -66,9 +66,10 @@ const STEPS: [f32; 2] = [1.0, 0.4];
 /// What a package may say.
 const MOST_WEIGHT: f32 = 10.0;
 const MOST_BONUS: f32 = 100.0;
+const MOST_PENALTY: f32 = 100.0;
 
-/// Finds the weight and the word bonus with the fewest errors in the speech of one manifest, from the
-/// defaults on along one and the other, measures them on that of another, and puts the model and the
+/// Finds what a word should cost that the model does not know, the weight and the word bonus with the fewest errors
+/// in the speech of one manifest, from the defaults on along one after the other, for a beam of so many hypotheses; measures them on that of another, and puts the model and the
 /// numbers into the package. `each` is told what was tried, and its error rate. Of each manifest the first
 /// `limit` utterances are taken.
 ///
@@ -79,6 +80,7 @@ pub fn tune(
     model: &Path,
     fit: &Path,
     check: &Path,
+    beam: usize,
     limit: Option<usize>,
     each: &mut dyn FnMut(LmOptions, f64),
 ) -> Result<Tuned, TuneError> {
@@ -91,7 +93,10 @@ pub fn tune(
         let opened = Package::open(package).map_err(sori::Error::from)?;
         Ok(Recognizer::new(opened, options)?)
     };
-    let beam = open(Search::Beam(BeamOptions::default()))?;
+    let beam = open(Search::Beam(BeamOptions {
+        width: beam,
+        ..BeamOptions::default()
+    }))?;
     let fusion = |options| {
         let tokens = beam.package().tokens();
         Some(Arc::new(Fusion::new(lm.clone(), options, tokens)))
@@ -105,7 +110,9 @@ pub fn tune(
     let mut best = LmOptions::default();
     let mut fewest = attempt(best)?;
     for (factor, step) in FACTORS.into_iter().zip(STEPS) {
-        let moves: [fn(&mut LmOptions, f32, f32); 4] = [
+        let moves: [fn(&mut LmOptions, f32, f32); 6] = [
+            |options, factor, _| options.unknown_penalty /= factor * factor,
+            |options, factor, _| options.unknown_penalty *= factor * factor,
             |options, factor, _| options.weight *= factor,
             |options, factor, _| options.weight /= factor,
             |options, _, step| options.word_bonus += step,
@@ -115,7 +122,8 @@ pub fn tune(
             loop {
                 let mut next = best;
                 change(&mut next, factor, step);
-                if next.weight > MOST_WEIGHT || next.word_bonus.abs() > MOST_BONUS {
+                let penalty = next.unknown_penalty > MOST_PENALTY;
+                if penalty || next.weight > MOST_WEIGHT || next.word_bonus.abs() > MOST_BONUS {
                     break;
                 }
                 let rate = attempt(next)?;

@@ -182,10 +182,10 @@ fn a_language_model_comes_into_the_package_with_its_numbers() {
         // Two of eight transcripts are others. What pure tones say no language model changes, so the numbers stay.
         assert_eq!(
             said,
-            "package: weight 0.500, word bonus 1.00; 25.00 % of words wrong where it was fitted\n\
+            "package: weight 0.500, word bonus 1.00, unknown words 10.00; 25.00 % of words wrong where it was fitted\n\
              on other speech: best tokens 25.00 %, beam 25.00 %, beam with the language model 25.00 %\n"
         );
-        assert_eq!(told.lines().count(), 9, "{told}");
+        assert_eq!(told.lines().count(), 13, "{told}");
     }
     let found = config();
     assert_eq!(found["language_model"]["weight"], 0.5);
