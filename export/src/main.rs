@@ -98,6 +98,9 @@ struct Export {
     /// Add a graph with 8-bit integer weights.
     #[arg(long)]
     int8: bool,
+    /// Add that graph, and leave the float one out.
+    #[arg(long)]
+    int8_only: bool,
     /// Store float weights in 16 bits.
     #[arg(long)]
     f16_weights: bool,
@@ -231,7 +234,8 @@ impl Export {
         Options {
             chunk_ms: self.chunk_ms,
             left_ms: self.left_ms,
-            int8: self.int8,
+            int8: self.int8 || self.int8_only,
+            int8_only: self.int8_only,
             f16_weights: self.f16_weights,
             batch: self.batch,
             tokens: self.tokens,

@@ -25,6 +25,25 @@ fn decode(path: &Path) -> ModelProto {
 }
 
 #[test]
+fn the_float_graph_may_be_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (checkpoint, _) = checkpoint(folder.path(), &tiny_student(), 1);
+    let target = folder.path().join("small");
+    let options = Options {
+        int8: true,
+        int8_only: true,
+        ..options(320, 1280)
+    };
+    export(&checkpoint, &target, &options).unwrap();
+    assert!(!target.join("model.onnx").exists());
+    let package = Package::open(&target).unwrap();
+    let precisions: Vec<_> = package.precisions().map(Precision::name).collect();
+    assert_eq!(precisions, ["int8"]);
+    let card = fs::read_to_string(target.join("README.md")).unwrap();
+    assert!(card.contains("small/model.int8.onnx") && !card.contains("model.onnx"));
+}
+
+#[test]
 fn a_package_holds_graphs_tokens_configuration_and_card() {
     let folder = tempfile::tempdir().unwrap();
     let (checkpoint, _) = checkpoint(folder.path(), &tiny_student(), 1);

@@ -222,6 +222,9 @@ impl Draft<'_> {
         let mut graphs = vec![self.graph("fp32", "model.onnx".to_owned(), streaming, float)];
         if let Some(int8) = int8 {
             graphs.push(self.graph("int8", "model.int8.onnx".to_owned(), streaming, int8));
+            if self.options.int8_only {
+                graphs.remove(0);
+            }
         }
         if let Some(batch) = self.options.batch {
             let streaming = streaming.batched(batch)?;

@@ -16,6 +16,8 @@ pub struct Options {
     pub left_ms: Option<u32>,
     /// Add a graph whose products by weights are in 8-bit integers.
     pub int8: bool,
+    /// Leave the float graph out, if there is one in 8-bit integers: a third of the size.
+    pub int8_only: bool,
     /// Store float weights in 16 bits: half the bytes, and the same speed.
     pub f16_weights: bool,
     /// Add a graph for so many streams at once, for servers.
@@ -36,6 +38,7 @@ impl Default for Options {
             chunk_ms: 320,
             left_ms: None,
             int8: false,
+            int8_only: false,
             f16_weights: false,
             batch: None,
             tokens: None,
