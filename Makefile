@@ -14,8 +14,11 @@ demo: ## transcribe a sample on this machine
 	scripts/setup runtime
 	cargo build --release -p sori
 	@echo
-	$(SORI) -v transcribe --model tests/data/tone tests/data/tone/sample.wav
-	$(SORI) transcribe --model tests/data/tone --format vtt tests/data/tone/sample.wav
+	$(SORI) -v transcribe tests/data/jfk.wav
+	$(SORI) transcribe --format vtt tests/data/jfk.wav
+	@echo
+	@echo "What was said: and so my fellow americans ask not what your country can do for you ask what you can do for your country"
+	@echo "Into the microphone: $(BUILD)/release/sori listen"
 
 test: ## run every test
 	scripts/setup all
