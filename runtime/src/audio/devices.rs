@@ -9,7 +9,7 @@ use super::{AudioError, SAMPLE_RATE, SAMPLE_RATES};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeviceInfo {
-    /// What [`Microphone::open`] takes; the same after a restart. On Linux an ALSA name, as
+    /// What [`Microphone::open`](super::Microphone::open) takes; the same after a restart. On Linux an ALSA name, as
     /// `default` or `plughw:CARD=1,DEV=0`.
     pub id: String,
     /// A name for people. Several devices may share one.

@@ -89,7 +89,7 @@ struct Capture {
 }
 
 impl Microphone {
-    /// Opens a microphone by the id or the name that [`devices`] gives, or the default one, and
+    /// Opens a microphone by the id or the name that [`devices`](super::devices()) gives, or the default one, and
     /// starts to listen.
     ///
     /// # Errors
