@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use sori::engine::EngineError;
 use sori::model::{Calibration, Package};
-use sori::{Event, Options, Recognizer};
-use sori_train::data::{Corpus, DataError, Source, Strictness, audio};
+use sori::{Options, Recognizer};
+use sori_train::data::{Corpus, DataError, Source, Strictness};
 use sori_train::evaluate::right_words;
 
 use crate::config_file;
+use crate::hearing::hear;
 
 /// Why there is no calibration.
 #[derive(Debug, thiserror::Error)]
@@ -138,25 +139,17 @@ pub fn calibrate(
 /// All words that are heard in the speech of a manifest.
 fn judged(recognizer: &Recognizer, manifest: &Path) -> Result<Vec<Judged>, CalibrateError> {
     let corpus = Corpus::read(&[Source::once(manifest)], Strictness::Strict)?;
-    let mut stream = recognizer.stream()?;
     let mut judged = Vec::new();
-    for entry in corpus.entries()? {
-        let samples = audio::read(&entry)?;
-        let mut words = Vec::new();
-        let mut note = |event| {
-            if let Event::Final(segment) = event {
-                words.extend(segment.words);
-            }
-        };
-        stream.accept(16_000, &samples)?.for_each(&mut note);
-        stream.finish()?.for_each(&mut note);
+    let mut stream = recognizer.stream()?;
+    hear::<CalibrateError>(&mut stream, &corpus.entries()?, |said, segments| {
+        let words: Vec<_> = segments.iter().flat_map(|segment| &segment.words).collect();
         let heard: Vec<_> = words.iter().map(|word| word.word.as_str()).collect();
-        let right = right_words(&entry.text, &heard.join(" "));
+        let right = right_words(said, &heard.join(" "));
         judged.extend(words.iter().zip(right).map(|(word, right)| Judged {
             confidence: word.confidence,
             right,
         }));
-    }
+    })?;
     Ok(judged)
 }
 

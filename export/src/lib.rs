@@ -24,6 +24,7 @@ mod config_file;
 mod error;
 pub mod graph;
 mod half;
+mod hearing;
 mod inspect;
 mod onnx;
 mod package;

@@ -9,11 +9,13 @@ use sori::decode::{BeamOptions, Fusion};
 use sori::engine::EngineError;
 use sori::lm::{LanguageModel, LmError, LmOptions};
 use sori::model::{Package, sha256};
-use sori::{Event, Options, Recognizer, Search};
-use sori_train::data::{Corpus, DataError, Source, Strictness, audio};
+use sori::{Options, Recognizer, Search};
+use sori_train::data::manifest::Entry;
+use sori_train::data::{Corpus, DataError, Source, Strictness};
 use sori_train::evaluate::{ErrorCounts, word_errors};
 
 use crate::config_file;
+use crate::hearing::hear;
 
 /// Why a language model is not put into a package.
 #[derive(Debug, thiserror::Error)]
@@ -63,15 +65,18 @@ pub struct Tuned {
 const FACTORS: [f32; 2] = [1.5, 1.2];
 const STEPS: [f32; 2] = [1.0, 0.4];
 
-/// What a package may say.
-const MOST_WEIGHT: f32 = 10.0;
-const MOST_BONUS: f32 = 100.0;
-const MOST_PENALTY: f32 = 100.0;
+/// A change of one number, by a factor or by a step.
+type Change = fn(&mut LmOptions, f32, f32);
+
+/// Whether a package may hold these numbers.
+fn may_be_said(options: LmOptions) -> bool {
+    options.weight <= 10.0 && options.word_bonus.abs() <= 100.0 && options.unknown_penalty <= 100.0
+}
 
 /// Finds what a word should cost that the model does not know, the weight and the word bonus with the fewest errors
-/// in the speech of one manifest, from the defaults on along one after the other, for a beam of so many hypotheses; measures them on that of another, and puts the model and the
-/// numbers into the package. `each` is told what was tried, and its error rate. Of each manifest the first
-/// `limit` utterances are taken.
+/// in the speech of one manifest, from the defaults on along one after the other, for a beam of so many hypotheses.
+/// Measures them on the speech of another, and puts the model and the numbers into the package. `each` is told what was
+/// tried, and its error rate. Of each manifest the first `limit` utterances are taken.
 ///
 /// # Errors
 /// [`TuneError`]; the package then says what it said before.
@@ -101,8 +106,9 @@ pub fn tune(
         let tokens = beam.package().tokens();
         Some(Arc::new(Fusion::new(lm.clone(), options, tokens)))
     };
+    let (fit, check) = (Speech::read(fit, limit)?, Speech::read(check, limit)?);
     let mut attempt = |options: LmOptions| -> Result<f64, TuneError> {
-        let rate = error_rate(&beam, fusion(options), fit, limit)?;
+        let rate = fit.error_rate(&beam, fusion(options))?;
         each(options, rate);
         Ok(rate)
     };
@@ -110,34 +116,46 @@ pub fn tune(
     let mut best = LmOptions::default();
     let mut fewest = attempt(best)?;
     for (factor, step) in FACTORS.into_iter().zip(STEPS) {
-        let moves: [fn(&mut LmOptions, f32, f32); 6] = [
-            |options, factor, _| options.unknown_penalty /= factor * factor,
-            |options, factor, _| options.unknown_penalty *= factor * factor,
-            |options, factor, _| options.weight *= factor,
-            |options, factor, _| options.weight /= factor,
-            |options, _, step| options.word_bonus += step,
-            |options, _, step| options.word_bonus -= step,
+        let ways: [[Change; 2]; 3] = [
+            [
+                |options, factor, _| options.unknown_penalty /= factor * factor,
+                |options, factor, _| options.unknown_penalty *= factor * factor,
+            ],
+            [
+                |options, factor, _| options.weight *= factor,
+                |options, factor, _| options.weight /= factor,
+            ],
+            [
+                |options, _, step| options.word_bonus += step,
+                |options, _, step| options.word_bonus -= step,
+            ],
         ];
-        for change in moves {
-            loop {
-                let mut next = best;
-                change(&mut next, factor, step);
-                let penalty = next.unknown_penalty > MOST_PENALTY;
-                if penalty || next.weight > MOST_WEIGHT || next.word_bonus.abs() > MOST_BONUS {
+        for way in ways {
+            let start = fewest;
+            for change in way {
+                // What helped one way has been tried the other way already: it came from there.
+                if fewest < start {
                     break;
                 }
-                let rate = attempt(next)?;
-                if rate >= fewest {
-                    break;
+                loop {
+                    let mut next = best;
+                    change(&mut next, factor, step);
+                    if !may_be_said(next) {
+                        break;
+                    }
+                    let rate = attempt(next)?;
+                    if rate >= fewest {
+                        break;
+                    }
+                    (best, fewest) = (next, rate);
                 }
-                (best, fewest) = (next, rate);
             }
         }
     }
     let check = [
-        error_rate(&open(Search::Greedy)?, None, check, limit)?,
-        error_rate(&beam, None, check, limit)?,
-        error_rate(&beam, fusion(best), check, limit)?,
+        check.error_rate(&open(Search::Greedy)?, None)?,
+        check.error_rate(&beam, None)?,
+        check.error_rate(&beam, fusion(best))?,
     ];
     put(package, model, best)?;
     Ok(Tuned {
@@ -147,36 +165,36 @@ pub fn tune(
     })
 }
 
-/// The word error rate of a manifest's first utterances.
-fn error_rate(
-    recognizer: &Recognizer,
-    fusion: Option<Arc<Fusion>>,
-    manifest: &Path,
-    limit: Option<usize>,
-) -> Result<f64, TuneError> {
-    let corpus = Corpus::read(&[Source::once(manifest)], Strictness::Strict)?;
-    let mut stream = recognizer.stream()?;
-    stream.set_language_model(fusion).for_each(drop);
-    let mut errors = ErrorCounts::default();
-    for entry in corpus
-        .entries()?
-        .into_iter()
-        .take(limit.unwrap_or(usize::MAX))
-    {
-        let samples = audio::read(&entry)?;
-        let mut heard = Vec::new();
-        let mut note = |event| {
-            if let Event::Final(segment) = event {
-                heard.push(segment.text);
-            }
-        };
-        stream.accept(16_000, &samples)?.for_each(&mut note);
-        stream.finish()?.for_each(&mut note);
-        errors += word_errors(&entry.text, &heard.join(" "));
+/// A manifest's first utterances.
+struct Speech<'a> {
+    manifest: &'a Path,
+    entries: Vec<Entry>,
+}
+
+impl<'a> Speech<'a> {
+    fn read(manifest: &'a Path, limit: Option<usize>) -> Result<Self, TuneError> {
+        let corpus = Corpus::read(&[Source::once(manifest)], Strictness::Strict)?;
+        let mut entries = corpus.entries()?;
+        entries.truncate(limit.unwrap_or(usize::MAX));
+        Ok(Self { manifest, entries })
     }
-    errors.rate().ok_or_else(|| TuneError::Silent {
-        path: manifest.into(),
-    })
+
+    fn error_rate(
+        &self,
+        recognizer: &Recognizer,
+        fusion: Option<Arc<Fusion>>,
+    ) -> Result<f64, TuneError> {
+        let mut stream = recognizer.stream()?;
+        stream.set_language_model(fusion).for_each(drop);
+        let mut errors = ErrorCounts::default();
+        hear::<TuneError>(&mut stream, &self.entries, |said, segments| {
+            let heard: Vec<_> = segments.into_iter().map(|segment| segment.text).collect();
+            errors += word_errors(said, &heard.join(" "));
+        })?;
+        errors.rate().ok_or_else(|| TuneError::Silent {
+            path: self.manifest.into(),
+        })
+    }
 }
 
 /// Copies the model into the package, and names it in `config.json`.

@@ -188,6 +188,15 @@ fn a_grammar_is_kept_to() {
 }
 
 #[test]
+fn without_a_model_a_checkout_takes_its_own() {
+    let talk = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/jfk.wav");
+    let output = sori(&["transcribe", "--json", talk]).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_ne!(said["text"], "");
+}
+
+#[test]
 fn without_a_model_the_one_beside_the_command_is_used() {
     let (folder, _) = talk();
     for place in ["share/sori/sori-en-5m", "bin/models/sori-en-5m"] {
