@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::alignment::{Ends, History, NONE, Track};
 use super::{Fusion, Grammar, Greedy, Hit, Phrases, fusion, grammar, phrases};
 use crate::model::TokenId;
 
@@ -53,12 +54,12 @@ pub struct Beam {
     taken: u32,
     /// The best hypothesis without these.
     hits: Vec<Hit>,
-    /// Tokens worth trying at this frame.
+    /// Tokens worth trying at this frame, and those that are only if they begin a phrase.
     tried: Vec<TokenId>,
+    lent: Vec<TokenId>,
+    /// Which of the hypotheses that stay as they are a token leads to from the one that is at hand; `NONE` else.
+    known: Vec<u32>,
 }
-
-/// No node, no token.
-const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Clone, Copy)]
 struct Hypothesis {
@@ -67,9 +68,7 @@ struct Hypothesis {
     /// Tokens since the last that was given out with all others.
     length: u32,
     last: u32,
-    /// Alignments that end in a blank, and in `last`.
-    blank: Track,
-    token: Track,
+    ends: Ends,
     led: Led,
     /// Log-score by which hypotheses are compared.
     score: f32,
@@ -89,64 +88,41 @@ impl Led {
     }
 }
 
-/// Alignments of one hypothesis that end alike.
-#[derive(Debug, Clone, Copy)]
-struct Track {
-    /// Log of the sum of their probabilities.
-    sum: f32,
-    /// Log-probability of the best; the rest belongs to it.
-    best: f32,
-    /// All tokens but the last.
-    history: u32,
-    /// A token that is still to be added to `history`.
-    fresh: Option<Hit>,
-    /// The last token; `None` when it was given out or there is none.
-    hit: Option<Hit>,
-}
-
-impl Track {
-    const IMPOSSIBLE: Self = Self {
-        sum: f32::NEG_INFINITY,
-        best: f32::NEG_INFINITY,
-        history: NONE,
-        fresh: None,
-        hit: None,
-    };
-
-    /// Joins alignments of the same hypothesis with the same ending.
-    fn merge(&mut self, other: Self) {
-        let sum = log_add(self.sum, other.sum);
-        if other.best > self.best {
-            *self = other;
-        }
-        self.sum = sum;
-    }
-
-    /// One frame on, which says this with that log-probability.
-    fn then(self, log_prob: f32) -> Self {
-        Self {
-            sum: self.sum + log_prob,
-            best: self.best + log_prob,
-            ..self
-        }
-    }
-}
-
 impl Hypothesis {
-    fn probability(&self) -> f32 {
-        log_add(self.blank.sum, self.token.sum)
-    }
-
-    /// Both endings as one.
-    fn any(&self) -> Track {
-        let mut any = self.blank;
-        any.merge(self.token);
-        any
-    }
-
     fn rank(mut self) -> Self {
-        self.score = self.probability() + self.led.bonus();
+        self.score = self.ends.probability() + self.led.bonus();
         self
+    }
+}
+
+impl AsMut<Ends> for Hypothesis {
+    fn as_mut(&mut self) -> &mut Ends {
+        &mut self.ends
+    }
+}
+
+/// Scores that are further apart than this are not equal but for rounding.
+const ROUNDING: f32 = 0.01;
+
+/// A hypothesis that is to go on.
+struct From {
+    hypothesis: Hypothesis,
+    /// All its alignments.
+    any: Track,
+    /// Its words once the last of them is over: the same for all tokens that begin a word.
+    ended: Option<fusion::State>,
+    /// What is worth less is not kept.
+    least: f32,
+}
+
+impl From {
+    /// Its words before a token is spelled.
+    fn before(&mut self, fusion: &Fusion, token: TokenId) -> fusion::State {
+        let words = self.hypothesis.led.words;
+        if !fusion.starts_word(token) {
+            return words;
+        }
+        *self.ended.get_or_insert_with(|| fusion.end_word(words))
     }
 }
 
@@ -168,6 +144,8 @@ impl Beam {
             taken: 0,
             hits: Vec::new(),
             tried: Vec::with_capacity(blank),
+            lent: Vec::with_capacity(blank),
+            known: vec![NONE; blank],
         };
         decoder.reset();
         decoder
@@ -181,7 +159,8 @@ impl Beam {
         if last != blank {
             let start = &mut beam.beam[0];
             start.last = last as u32;
-            start.token = std::mem::replace(&mut start.blank, Track::IMPOSSIBLE);
+            let ends = &mut start.ends;
+            ends.token = std::mem::replace(&mut ends.blank, Track::IMPOSSIBLE);
         }
         beam
     }
@@ -261,7 +240,8 @@ impl Beam {
         let mut hits = Vec::new();
         let possible = |hypothesis: &&Hypothesis| hypothesis.score > f32::NEG_INFINITY;
         for hypothesis in self.beam.iter().filter(possible).take(count) {
-            self.history.hits(hypothesis.any(), self.taken, &mut hits);
+            self.history
+                .hits(hypothesis.ends.any(), self.taken, &mut hits);
             spell(&hits, hypothesis.score);
         }
     }
@@ -277,7 +257,7 @@ impl Beam {
             let (history, taken) = (&self.history, self.taken);
             let said = &self.hits[..count];
             self.beam.retain(|hypothesis| {
-                history.hits(hypothesis.any(), taken, &mut hits);
+                history.hits(hypothesis.ends.any(), taken, &mut hits);
                 hits.len() > count && hits.iter().zip(said).all(|(a, b)| a.token == b.token)
             });
             self.taken += count as u32;
@@ -305,7 +285,7 @@ impl Beam {
     /// The blank's id, and the last token if it may be said on.
     pub(super) fn last(&self) -> (TokenId, TokenId) {
         let best = &self.beam[0];
-        let goes_on = best.token.sum > best.blank.sum;
+        let goes_on = best.ends.token.sum > best.ends.blank.sum;
         let last = (best.last as TokenId).min(self.blank);
         (self.blank, if goes_on { last } else { self.blank })
     }
@@ -317,7 +297,7 @@ impl Beam {
         if best.score == f32::NEG_INFINITY {
             return best.score;
         }
-        best.any().best
+        best.ends.any().best
     }
 
     /// Forgets everything but the phrases and the language model, the clock included.
@@ -328,12 +308,14 @@ impl Beam {
             hash: 0,
             length: 0,
             last: NONE,
-            blank: Track {
-                sum: 0.0,
-                best: 0.0,
-                ..Track::IMPOSSIBLE
+            ends: Ends {
+                blank: Track {
+                    sum: 0.0,
+                    best: 0.0,
+                    ..Track::IMPOSSIBLE
+                },
+                token: Track::IMPOSSIBLE,
             },
-            token: Track::IMPOSSIBLE,
             led: self.unled(),
             score: 0.0,
         });
@@ -347,13 +329,15 @@ impl Beam {
             best: track.sum - whole,
             ..Track::IMPOSSIBLE
         };
-        let whole = best.probability();
+        let whole = best.ends.probability();
         self.begin(Hypothesis {
             hash: 0,
             length: 0,
             last: best.last,
-            blank: without(best.blank, whole),
-            token: without(best.token, whole),
+            ends: Ends {
+                blank: without(best.ends.blank, whole),
+                token: without(best.ends.token, whole),
+            },
             led: self.unled(),
             score: 0.0,
         });
@@ -385,23 +369,32 @@ impl Beam {
             Some(_) => f32::NEG_INFINITY,
             None => self.options.token_floor,
         };
+        let tokens = &row[..self.blank];
         self.tried.clear();
-        let above = |&(token, &log_prob): &(usize, &f32)| token != self.blank && log_prob > floor;
-        let tried = row.iter().enumerate().filter(above).map(|(token, _)| token);
-        self.tried.extend(tried);
+        let above = tokens.iter().enumerate().filter(|(_, p)| **p > floor);
+        self.tried.extend(above.map(|(token, _)| token));
+        self.lent.clear();
+        if let Some(phrases) = &self.phrases {
+            let begin = phrases.beginnings().filter(|&(token, earns)| {
+                let log_prob = tokens[token];
+                log_prob <= floor && log_prob + earns > floor
+            });
+            self.lent.extend(begin.map(|(token, _)| token));
+        }
 
         self.next.clear();
         for hypothesis in &self.beam {
             let mut stays = *hypothesis;
-            stays.blank = hypothesis.any().then(row[self.blank]);
-            stays.token = match row.get(hypothesis.last as usize) {
-                Some(&log_prob) => prolong(hypothesis.token, self.frames, log_prob),
+            stays.ends.blank = hypothesis.ends.any().then(row[self.blank]);
+            stays.ends.token = match row.get(hypothesis.last as usize) {
+                Some(&log_prob) => hypothesis.ends.token.prolonged(self.frames, log_prob),
                 None => Track::IMPOSSIBLE,
             };
-            self.next.push(stays);
+            self.next.push(stays.rank());
         }
+        let least = self.least();
         for index in 0..self.beam.len() {
-            self.extend(index, row);
+            self.extend(index, row, least);
         }
         for hypothesis in &mut self.next {
             *hypothesis = hypothesis.rank();
@@ -418,130 +411,146 @@ impl Beam {
         self.history.write(&mut self.beam, self.taken);
     }
 
-    /// Adds what a hypothesis becomes with one more token.
-    fn extend(&mut self, index: usize, row: &[f32]) {
+    /// A score below which no new hypothesis will be kept, as those that only stay are better already.
+    fn least(&self) -> f32 {
+        let scores = || self.next.iter().map(|hypothesis| hypothesis.score);
+        let best = scores().fold(f32::NEG_INFINITY, f32::max);
+        let fills = self.next.len() >= self.options.width;
+        let worst = scores().fold(f32::INFINITY, f32::min);
+        let least = best - self.options.range;
+        let least = if fills { least.max(worst) } else { least };
+        least - ROUNDING
+    }
+
+    /// Adds what a hypothesis becomes with one more token, as far as its score can reach `least`.
+    fn extend(&mut self, index: usize, row: &[f32], least: f32) {
         let hypothesis = self.beam[index];
-        let any = hypothesis.any();
-        let mut ended = None;
-        for position in 0..self.tried.len() {
-            let token = self.tried[position];
-            if let Some(led) = self.lead(hypothesis.led, &mut ended, token) {
-                self.add(&hypothesis, any, token, led, row[token]);
+        let length = hypothesis.length + 1;
+        for at in 0..self.beam.len() {
+            let other = &self.beam[at];
+            if other.length == length && other.hash == mix(hypothesis.hash, other.last as TokenId) {
+                self.known[other.last as usize] = at as u32;
             }
         }
-        // What a phrase goes on with may be far less probable.
-        let Some(phrases) = self.phrases.clone() else {
-            return;
+        let mut from = From {
+            any: hypothesis.ends.any(),
+            hypothesis,
+            ended: None,
+            least,
         };
-        let floor = self.options.token_floor;
-        for (token, earns) in phrases.continuations(hypothesis.led.phrase) {
-            let log_prob = row[token];
-            if log_prob <= floor
-                && log_prob + earns > floor
-                && let Some(led) = self.lead(hypothesis.led, &mut ended, token)
-            {
-                self.add(&hypothesis, any, token, led, log_prob);
+        for at in 0..self.tried.len() {
+            let token = self.tried[at];
+            self.add(&mut from, token, row[token]);
+        }
+        // What a phrase goes on with may be far less probable.
+        if let Some(phrases) = self.phrases.clone() {
+            let floor = self.options.token_floor;
+            let state = hypothesis.led.phrase;
+            for (token, earns) in phrases.continuations(state) {
+                let log_prob = row[token];
+                if log_prob <= floor && log_prob + earns > floor {
+                    self.add(&mut from, token, log_prob);
+                }
+            }
+            for at in 0..self.lent.len() {
+                let token = self.lent[at];
+                if !phrases.goes_on(state, token) {
+                    self.add(&mut from, token, row[token]);
+                }
+            }
+        }
+        for at in 0..self.beam.len() {
+            if let Some(known) = self.known.get_mut(self.beam[at].last as usize) {
+                *known = NONE;
             }
         }
     }
 
-    /// What leads a hypothesis once it says one more token, if it may be said. `ended` keeps what is the same for all
-    /// tokens that begin a word: that the one before is over.
-    fn lead(&self, led: Led, ended: &mut Option<fusion::State>, token: TokenId) -> Option<Led> {
+    /// Adds a hypothesis with one more token.
+    fn add(&mut self, from: &mut From, token: TokenId, log_prob: f32) {
+        let From {
+            hypothesis, any, ..
+        } = from;
+        // After the same token only a blank between makes another.
+        let track = if token as u32 == hypothesis.last {
+            hypothesis.ends.blank
+        } else {
+            *any
+        };
+        if track.sum == f32::NEG_INFINITY {
+            return;
+        }
+        let said = Track {
+            fresh: track.hit,
+            hit: Some(Hit::new(token, self.frames, log_prob)),
+            ..track.then(log_prob)
+        };
+        if let Some(other) = self.next.get_mut(self.known[token] as usize) {
+            other.ends.token.merge(said);
+            return;
+        }
+        if said.sum + self.most(from, token) < from.least {
+            return;
+        }
+        let Some(led) = self.lead(from, token) else {
+            return;
+        };
+        self.next.push(Hypothesis {
+            hash: mix(from.hypothesis.hash, token),
+            length: from.hypothesis.length + 1,
+            last: token as u32,
+            ends: Ends {
+                blank: Track::IMPOSSIBLE,
+                token: said,
+            },
+            led,
+            score: 0.0,
+        });
+    }
+
+    /// No less than the bonus of a hypothesis that says one more token.
+    fn most(&self, from: &mut From, token: TokenId) -> f32 {
+        let Led { phrase, words, .. } = from.hypothesis.led;
+        let advance = |phrases: &Arc<Phrases>| phrases.at_most(phrase, token);
+        let words = match &self.fusion {
+            Some(fusion) => from.before(fusion, token),
+            None => words,
+        };
+        phrase.bonus() + self.phrases.as_ref().map_or(0.0, advance) + words.bonus()
+    }
+
+    /// What leads a hypothesis once it says one more token, if it may be said.
+    fn lead(&self, from: &mut From, token: TokenId) -> Option<Led> {
         let Led {
             phrase,
             words,
             sentence,
-        } = led;
+        } = from.hypothesis.led;
         let sentence = match &self.grammar {
             Some(grammar) => grammar.advance(sentence, token)?,
             None => sentence,
         };
         let advance = |phrases: &Arc<Phrases>| phrases.advance(phrase, token);
-        let spell = |fusion: &Arc<Fusion>| {
-            let words = if fusion.starts_word(token) {
-                *ended.get_or_insert_with(|| fusion.end_word(words))
-            } else {
-                words
-            };
-            fusion.spell(words, token)
-        };
         Some(Led {
             phrase: self.phrases.as_ref().map_or(phrase, advance),
-            words: self.fusion.as_ref().map_or(words, spell),
+            words: match &self.fusion {
+                Some(fusion) => fusion.spell(from.before(fusion, token), token),
+                None => words,
+            },
             sentence,
         })
-    }
-
-    fn add(
-        &mut self,
-        hypothesis: &Hypothesis,
-        any: Track,
-        token: TokenId,
-        led: Led,
-        log_prob: f32,
-    ) {
-        // After the same token only a blank between makes another.
-        let from = if token as u32 == hypothesis.last {
-            hypothesis.blank
-        } else {
-            any
-        };
-        if from.sum == f32::NEG_INFINITY {
-            return;
-        }
-        let said = Track {
-            fresh: from.hit,
-            hit: Some(Hit::new(token, self.frames, log_prob)),
-            ..from.then(log_prob)
-        };
-        let hash = mix(hypothesis.hash, token);
-        // Nothing but a hypothesis that is one longer already can be the same.
-        let length = hypothesis.length + 1;
-        let known = self.next[..self.beam.len()]
-            .iter_mut()
-            .find(|other| other.hash == hash && other.length == length);
-        match known {
-            Some(other) => other.token.merge(said),
-            None => self.next.push(Hypothesis {
-                hash,
-                length,
-                last: token as u32,
-                blank: Track::IMPOSSIBLE,
-                token: said,
-                led,
-                score: 0.0,
-            }),
-        }
     }
 
     /// Writes down the best hypothesis.
     fn spell(&mut self) {
         self.history
-            .hits(self.beam[0].any(), self.taken, &mut self.hits);
-    }
-}
-
-/// The last token goes on for a frame.
-fn prolong(track: Track, frame: u64, log_prob: f32) -> Track {
-    Track {
-        hit: track.hit.map(|hit| hit.prolonged(frame, log_prob)),
-        ..track.then(log_prob)
+            .hits(self.beam[0].ends.any(), self.taken, &mut self.hits);
     }
 }
 
 /// Best first. What orders equals is the same on every machine.
 fn sort(beam: &mut [Hypothesis]) {
     beam.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.hash.cmp(&b.hash)));
-}
-
-/// `ln(e^a + e^b)`.
-fn log_add(a: f32, b: f32) -> f32 {
-    let (high, low) = if a > b { (a, b) } else { (b, a) };
-    if low == f32::NEG_INFINITY {
-        return high;
-    }
-    high + (low - high).exp().ln_1p()
 }
 
 /// The hash of a sequence with one more token (the finaliser of `SplitMix64`).
@@ -552,109 +561,6 @@ fn mix(hash: u64, token: TokenId) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-/// The tokens of all hypotheses but their last ones, as a tree whose branches are shared.
-#[derive(Debug, Default)]
-struct History {
-    nodes: Vec<Node>,
-    /// New places of nodes while the tree is cleared of what nobody needs.
-    places: Vec<u32>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Node {
-    parent: u32,
-    /// Tokens on the way from the root, this one included.
-    depth: u32,
-    hit: Hit,
-}
-
-/// Nodes kept before the tree is first cleared.
-const ROOM: usize = 1 << 10;
-
-impl History {
-    fn clear(&mut self) {
-        self.nodes.clear();
-    }
-
-    /// Adds the fresh tokens of a beam.
-    fn write(&mut self, beam: &mut [Hypothesis], taken: u32) {
-        let room = self.nodes.capacity().max(ROOM);
-        if self.nodes.len() + 2 * beam.len() > room {
-            self.clear_unused(beam, taken);
-        }
-        for hypothesis in beam {
-            for track in [&mut hypothesis.blank, &mut hypothesis.token] {
-                if let Some(hit) = track.fresh.take() {
-                    let parent = track.history;
-                    let depth = self.depth(parent).max(taken) + 1;
-                    track.history = self.nodes.len() as u32;
-                    self.nodes.push(Node { parent, depth, hit });
-                }
-            }
-        }
-    }
-
-    fn depth(&self, node: u32) -> u32 {
-        self.nodes.get(node as usize).map_or(0, |node| node.depth)
-    }
-
-    /// Keeps the nodes that the beam leads to, without those that were given out.
-    fn clear_unused(&mut self, beam: &mut [Hypothesis], taken: u32) {
-        self.places.clear();
-        self.places.resize(self.nodes.len(), NONE);
-        for hypothesis in &*beam {
-            for track in [&hypothesis.blank, &hypothesis.token] {
-                let mut at = track.history;
-                while let Some(node) = self.nodes.get(at as usize) {
-                    if node.depth <= taken || self.places[at as usize] != NONE {
-                        break;
-                    }
-                    self.places[at as usize] = at;
-                    at = node.parent;
-                }
-            }
-        }
-        // Parents come before their children, so that their places are known.
-        let mut kept = 0;
-        for at in 0..self.nodes.len() {
-            if self.places[at] == NONE {
-                continue;
-            }
-            let node = self.nodes[at];
-            let parent = self.places.get(node.parent as usize).copied();
-            self.nodes[kept] = Node {
-                parent: parent.unwrap_or(NONE),
-                ..node
-            };
-            self.places[at] = kept as u32;
-            kept += 1;
-        }
-        self.nodes.truncate(kept);
-        for hypothesis in beam {
-            for track in [&mut hypothesis.blank, &mut hypothesis.token] {
-                let place = self.places.get(track.history as usize).copied();
-                track.history = place.unwrap_or(NONE);
-            }
-        }
-    }
-
-    /// The tokens of a track beyond the first `taken`, in order of time.
-    fn hits(&self, track: Track, taken: u32, hits: &mut Vec<Hit>) {
-        hits.clear();
-        hits.extend(track.hit);
-        hits.extend(track.fresh);
-        let mut at = track.history;
-        while let Some(node) = self.nodes.get(at as usize) {
-            if node.depth <= taken {
-                break;
-            }
-            hits.push(node.hit);
-            at = node.parent;
-        }
-        hits.reverse();
-    }
 }
 
 #[cfg(test)]

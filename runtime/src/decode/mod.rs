@@ -4,6 +4,7 @@
 //! by [`Phrases`] that are expected, by a language model through [`Fusion`], and by a [`Grammar`] that it
 //! must keep to. Both give [`Hit`]s, of which words and utterances are made alike.
 
+mod alignment;
 mod beam;
 mod fusion;
 mod grammar;

@@ -31,6 +31,8 @@ pub struct Phrases {
     spellings: Spellings,
     /// Tokens that go on with a phrase, those of one node together, and what they earn.
     continuations: Vec<(u32, f32)>,
+    /// The most that each token can earn, from a node that gives nothing back.
+    most: Vec<f32>,
     count: usize,
 }
 
@@ -46,6 +48,20 @@ struct Node {
     within: f32,
     /// What the letters since then earn if a phrase ends here.
     earns: Option<f32>,
+    /// The most that is won by a step back from here.
+    back: f32,
+}
+
+impl Node {
+    /// What a hypothesis has been lent that stands here.
+    fn lent(&self) -> f32 {
+        if self.earns.is_some() { 0.0 } else { self.lent }
+    }
+
+    /// Of two nodes on the way back, the bonus is higher at that with the higher worth, by the difference.
+    fn worth(&self) -> f32 {
+        self.lent() - self.within
+    }
 }
 
 /// Where a hypothesis stands.
@@ -186,25 +202,37 @@ impl Phrases {
         self.letter(state, BOUNDARY).settled()
     }
 
-    /// Tokens that go on with what `state` has begun, then those that begin a phrase, with the most
-    /// that each can earn. None comes twice.
+    /// Tokens that begin a phrase, and the most that each can earn.
+    pub(super) fn beginnings(&self) -> impl Iterator<Item = (TokenId, f32)> + '_ {
+        let of = self.leading_on(0).iter();
+        of.map(|&(token, earns)| (token as TokenId, earns))
+    }
+
+    /// Tokens that go on with what `state` has begun, and the most that each can earn; none if nothing is begun.
     pub(super) fn continuations(&self, state: State) -> impl Iterator<Item = (TokenId, f32)> + '_ {
-        let of = |node: u32| {
-            let (start, end) = self.nodes[node as usize].continuations;
-            &self.continuations[start as usize..end as usize]
-        };
-        let own = if state.node == 0 {
-            &[][..]
-        } else {
-            of(state.node)
-        };
-        let begin = of(0).iter().filter(move |(token, _)| {
-            let known = own.binary_search_by_key(token, |(token, _)| *token);
-            known.is_err()
-        });
-        own.iter()
-            .chain(begin)
-            .map(|&(token, earns)| (token as TokenId, earns))
+        let begun = (state.node != 0).then(|| self.leading_on(state.node));
+        let of = begun.into_iter().flatten();
+        of.map(|&(token, earns)| (token as TokenId, earns))
+    }
+
+    /// Whether a token is among these.
+    pub(super) fn goes_on(&self, state: State, token: TokenId) -> bool {
+        let known = |&(known, _): &(u32, f32)| known;
+        state.node != 0
+            && self
+                .leading_on(state.node)
+                .binary_search_by_key(&(token as u32), known)
+                .is_ok()
+    }
+
+    /// No less than what a token adds to the bonus of `state`.
+    pub(super) fn at_most(&self, state: State, token: TokenId) -> f32 {
+        self.nodes[state.node as usize].back + self.most[token]
+    }
+
+    fn leading_on(&self, node: u32) -> &[(u32, f32)] {
+        let (start, end) = self.nodes[node as usize].continuations;
+        &self.continuations[start as usize..end as usize]
     }
 
     /// What the longest phrase earns that ends at a node or at a suffix of it.
@@ -241,7 +269,7 @@ impl Phrases {
                             ..State::default()
                         };
                         let here = &self.nodes[node as usize];
-                        let lent = if here.earns.is_some() { 0.0 } else { here.lent };
+                        let lent = here.lent();
                         let earns = self.advance(state, token).bonus() - lent;
                         self.continuations.push((token as u32, earns));
                     }
@@ -251,6 +279,18 @@ impl Phrases {
             let end = self.continuations.len() as u32;
             self.nodes[node as usize].continuations = (start as u32, end);
         }
+    }
+
+    /// Bounds what a token can earn: each letter no more than the highest boost, and before it whatever a step back
+    /// wins.
+    fn find_most(&mut self, boosts: impl Iterator<Item = f32>) {
+        let backs = self.nodes.iter().map(|node| node.back);
+        let back = backs.fold(0.0, f32::max);
+        let boost = boosts.fold(0.0, f32::max);
+        let letters = |token| self.spellings.of(token).len() as f32;
+        self.most = (0..self.spellings.tokens())
+            .map(|token| letters(token) * (boost + back))
+            .collect();
     }
 
     fn child(&self, node: u32, letter: Letter) -> Option<u32> {
@@ -282,7 +322,7 @@ impl Phrases {
         State {
             node: next,
             earned: earned + here.earns.unwrap_or(0.0),
-            lent: if here.earns.is_some() { 0.0 } else { here.lent },
+            lent: here.lent(),
         }
     }
 }
@@ -392,6 +432,7 @@ impl Trie {
             children: Vec::with_capacity(self.nodes.len()),
             spellings: alphabet.spellings(),
             continuations: Vec::new(),
+            most: Vec::new(),
             count: self.count,
         };
         for (node, branch) in self.nodes.iter().enumerate() {
@@ -405,6 +446,8 @@ impl Trie {
         }
         // Since the last phrase on the way to a node ended.
         let mut letters = vec![0_u16; self.nodes.len()];
+        // The best of all suffixes of a node: what is lent there, less what ended within.
+        let mut best = vec![f32::NEG_INFINITY; self.nodes.len()];
         let mut queue = VecDeque::from([0_u32]);
         while let Some(node) = queue.pop_front() {
             for (&letter, &child) in &self.nodes[node as usize].children {
@@ -437,9 +480,46 @@ impl Trie {
                     Some(_) => 0.0,
                     None => within + ended,
                 };
+                let suffix = suffix as usize;
+                best[child as usize] = best[suffix].max(phrases.nodes[suffix].worth());
+                let this = &mut phrases.nodes[child as usize];
+                this.back = (best[child as usize] - this.worth()).max(0.0);
             }
         }
         phrases.find_continuations();
+        phrases.find_most(self.nodes.iter().map(|node| node.boost));
         phrases
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The search leaves out what cannot reach the beam by this bound: were it too low, words would be lost.
+    #[test]
+    fn no_token_earns_more_than_it_can_at_most() {
+        let symbols = "▁a 0\na 1\nb 2\n▁b 3\n▁ab 4\nba 5\n▁ 6\naba 7\nb▁a 8\n<blk> 9\n";
+        let tokens = Tokens::parse(symbols, Path::new("tokens.txt")).unwrap();
+        // Within one another, one across the other, and some that are to be avoided.
+        let list = "ab\nab ba 2\nba ab 0.1\nba 3\nabba -1\nabbab ba\nb\nbaba a -4\nb a b a 5\n";
+        let phrases = Phrases::parse(list.as_bytes(), "list", &tokens).unwrap();
+        let (mut state, mut seed, mut wins) = (State::default(), 1_u64, 0);
+        for _ in 0..100_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let token = (seed >> 33) as usize % tokens.blank();
+            let most = phrases.at_most(state, token);
+            let next = phrases.advance(state, token);
+            let won = next.bonus() - state.bonus();
+            assert!(won <= most + 1e-3, "{won} {most} {state:?} {token}");
+            wins += usize::from(won > 0.0);
+            state = State {
+                // So that rounding does not grow.
+                earned: 0.0,
+                ..next
+            };
+        }
+        assert!(wins > 10_000, "{wins}");
     }
 }
