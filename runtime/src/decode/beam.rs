@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use super::alignment::{Ends, History, NONE, Track};
-use super::{Fusion, Grammar, Greedy, Hit, Phrases, fusion, grammar, phrases};
+use super::guides::{Ended, Guides};
+use super::hypothesis::{Hypothesis, mix, sort};
+use super::{Fusion, Grammar, Greedy, Hit, Phrases, grammar};
 use crate::model::TokenId;
 
 /// How wide a [`Beam`] search looks.
@@ -42,9 +44,7 @@ const MAX_WIDTH: usize = 1 << 12;
 pub struct Beam {
     options: BeamOptions,
     blank: TokenId,
-    phrases: Option<Arc<Phrases>>,
-    fusion: Option<Arc<Fusion>>,
-    grammar: Option<Arc<Grammar>>,
+    guides: Guides,
     frames: u64,
     /// Best first.
     beam: Vec<Hypothesis>,
@@ -61,46 +61,6 @@ pub struct Beam {
     known: Vec<u32>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Hypothesis {
-    /// Of the tokens: two hypotheses with one hash are one.
-    hash: u64,
-    /// Tokens since the last that was given out with all others.
-    length: u32,
-    last: u32,
-    ends: Ends,
-    led: Led,
-    /// Log-score by which hypotheses are compared.
-    score: f32,
-}
-
-/// What leads a hypothesis besides the sound.
-#[derive(Debug, Clone, Copy, Default)]
-struct Led {
-    phrase: phrases::State,
-    words: fusion::State,
-    sentence: grammar::State,
-}
-
-impl Led {
-    fn bonus(self) -> f32 {
-        self.phrase.bonus() + self.words.bonus()
-    }
-}
-
-impl Hypothesis {
-    fn rank(mut self) -> Self {
-        self.score = self.ends.probability() + self.led.bonus();
-        self
-    }
-}
-
-impl AsMut<Ends> for Hypothesis {
-    fn as_mut(&mut self) -> &mut Ends {
-        &mut self.ends
-    }
-}
-
 /// Scores that are further apart than this are not equal but for rounding.
 const ROUNDING: f32 = 0.01;
 
@@ -109,21 +69,9 @@ struct From {
     hypothesis: Hypothesis,
     /// All its alignments.
     any: Track,
-    /// Its words once the last of them is over: the same for all tokens that begin a word.
-    ended: Option<fusion::State>,
+    ended: Ended,
     /// What is worth less is not kept.
     least: f32,
-}
-
-impl From {
-    /// Its words before a token is spelled.
-    fn before(&mut self, fusion: &Fusion, token: TokenId) -> fusion::State {
-        let words = self.hypothesis.led.words;
-        if !fusion.starts_word(token) {
-            return words;
-        }
-        *self.ended.get_or_insert_with(|| fusion.end_word(words))
-    }
 }
 
 impl Beam {
@@ -134,9 +82,7 @@ impl Beam {
         let mut decoder = Self {
             options: BeamOptions { width, ..options },
             blank,
-            phrases: None,
-            fusion: None,
-            grammar: None,
+            guides: Guides::default(),
             frames: 0,
             beam: Vec::with_capacity(width),
             next: Vec::with_capacity(width * 16),
@@ -170,7 +116,7 @@ impl Beam {
         for hypothesis in &mut self.beam {
             hypothesis.led.phrase = hypothesis.led.phrase.settled();
         }
-        self.phrases = phrases;
+        self.guides.phrases = phrases;
     }
 
     /// Asks another language model from here on. What the utterance so far earned stays with it, but
@@ -181,12 +127,12 @@ impl Beam {
                 hypothesis.led.words = fusion.begin_after(hypothesis.led.words);
             }
         }
-        self.fusion = fusion;
+        self.guides.fusion = fusion;
     }
 
     /// Keeps to a grammar from here on, or to none. All tokens were taken.
     pub(super) fn set_grammar(&mut self, grammar: Option<Arc<Grammar>>) {
-        self.grammar = grammar;
+        self.guides.grammar = grammar;
         for hypothesis in &mut self.beam {
             hypothesis.led.sentence = grammar::State::default();
         }
@@ -209,18 +155,9 @@ impl Beam {
     /// of an utterance are taken.
     pub fn finish(&mut self) {
         for hypothesis in &mut self.beam {
-            let led = &mut hypothesis.led;
-            if let Some(phrases) = &self.phrases {
-                led.phrase = phrases.finish(led.phrase);
-            }
-            if let Some(fusion) = &self.fusion {
-                led.words = fusion.finish(led.words);
-            }
-            let sentence = led.sentence;
+            hypothesis.led = self.guides.finish(hypothesis.led);
             *hypothesis = hypothesis.rank();
-            if let Some(grammar) = &self.grammar
-                && !grammar.may_end(sentence)
-            {
+            if !self.guides.may_end(hypothesis.led) {
                 hypothesis.score = f32::NEG_INFINITY;
             }
         }
@@ -316,7 +253,7 @@ impl Beam {
                 },
                 token: Track::IMPOSSIBLE,
             },
-            led: self.unled(),
+            led: self.guides.begin(),
             score: 0.0,
         });
     }
@@ -338,21 +275,9 @@ impl Beam {
                 blank: without(best.ends.blank, whole),
                 token: without(best.ends.token, whole),
             },
-            led: self.unled(),
+            led: self.guides.begin(),
             score: 0.0,
         });
-    }
-
-    /// At the start of an utterance.
-    fn unled(&self) -> Led {
-        Led {
-            words: self
-                .fusion
-                .as_ref()
-                .map(|fusion| fusion.begin())
-                .unwrap_or_default(),
-            ..Led::default()
-        }
     }
 
     fn begin(&mut self, hypothesis: Hypothesis) {
@@ -365,7 +290,7 @@ impl Beam {
     /// One frame.
     fn step(&mut self, row: &[f32]) {
         // A grammar leaves few tokens, none of which may be missed.
-        let floor = match self.grammar {
+        let floor = match self.guides.grammar {
             Some(_) => f32::NEG_INFINITY,
             None => self.options.token_floor,
         };
@@ -374,7 +299,7 @@ impl Beam {
         let above = tokens.iter().enumerate().filter(|(_, p)| **p > floor);
         self.tried.extend(above.map(|(token, _)| token));
         self.lent.clear();
-        if let Some(phrases) = &self.phrases {
+        if let Some(phrases) = &self.guides.phrases {
             let begin = phrases.beginnings().filter(|&(token, earns)| {
                 let log_prob = tokens[token];
                 log_prob <= floor && log_prob + earns > floor
@@ -435,7 +360,7 @@ impl Beam {
         let mut from = From {
             any: hypothesis.ends.any(),
             hypothesis,
-            ended: None,
+            ended: Ended::default(),
             least,
         };
         for at in 0..self.tried.len() {
@@ -443,7 +368,7 @@ impl Beam {
             self.add(&mut from, token, row[token]);
         }
         // What a phrase goes on with may be far less probable.
-        if let Some(phrases) = self.phrases.clone() {
+        if let Some(phrases) = self.guides.phrases.clone() {
             let floor = self.options.token_floor;
             let state = hypothesis.led.phrase;
             for (token, earns) in phrases.continuations(state) {
@@ -489,10 +414,11 @@ impl Beam {
             other.ends.token.merge(said);
             return;
         }
-        if said.sum + self.most(from, token) < from.least {
+        let (led, ended) = (from.hypothesis.led, &mut from.ended);
+        if said.sum + self.guides.at_most(led, ended, token) < from.least {
             return;
         }
-        let Some(led) = self.lead(from, token) else {
+        let Some(led) = self.guides.advance(led, ended, token) else {
             return;
         };
         self.next.push(Hypothesis {
@@ -508,59 +434,11 @@ impl Beam {
         });
     }
 
-    /// No less than the bonus of a hypothesis that says one more token.
-    fn most(&self, from: &mut From, token: TokenId) -> f32 {
-        let Led { phrase, words, .. } = from.hypothesis.led;
-        let advance = |phrases: &Arc<Phrases>| phrases.at_most(phrase, token);
-        let words = match &self.fusion {
-            Some(fusion) => from.before(fusion, token),
-            None => words,
-        };
-        phrase.bonus() + self.phrases.as_ref().map_or(0.0, advance) + words.bonus()
-    }
-
-    /// What leads a hypothesis once it says one more token, if it may be said.
-    fn lead(&self, from: &mut From, token: TokenId) -> Option<Led> {
-        let Led {
-            phrase,
-            words,
-            sentence,
-        } = from.hypothesis.led;
-        let sentence = match &self.grammar {
-            Some(grammar) => grammar.advance(sentence, token)?,
-            None => sentence,
-        };
-        let advance = |phrases: &Arc<Phrases>| phrases.advance(phrase, token);
-        Some(Led {
-            phrase: self.phrases.as_ref().map_or(phrase, advance),
-            words: match &self.fusion {
-                Some(fusion) => fusion.spell(from.before(fusion, token), token),
-                None => words,
-            },
-            sentence,
-        })
-    }
-
     /// Writes down the best hypothesis.
     fn spell(&mut self) {
         self.history
             .hits(self.beam[0].ends.any(), self.taken, &mut self.hits);
     }
-}
-
-/// Best first. What orders equals is the same on every machine.
-fn sort(beam: &mut [Hypothesis]) {
-    beam.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.hash.cmp(&b.hash)));
-}
-
-/// The hash of a sequence with one more token (the finaliser of `SplitMix64`).
-fn mix(hash: u64, token: TokenId) -> u64 {
-    let mut z = hash
-        .wrapping_add(token as u64 + 1)
-        .wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ mod beam;
 mod fusion;
 mod grammar;
 mod greedy;
+mod guides;
+mod hypothesis;
 mod letters;
 mod phrases;
 
