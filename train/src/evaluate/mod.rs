@@ -4,6 +4,7 @@
 //! characters; [`picture`] draws learning curves and attention maps; [`collapse`] and
 //! [`spike_agreement`] show early what will come of a distillation.
 
+mod batches;
 mod decode;
 mod diagnostics;
 mod error;

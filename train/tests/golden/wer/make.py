@@ -1,4 +1,4 @@
-"""Error counts of jiwer, for tests/evaluate.rs.
+"""Error counts of jiwer, for tests/evaluate/counts.rs.
 
     pip install jiwer==4.0.0
     python make.py

@@ -2,20 +2,13 @@
 //! here.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-#[path = "data/sound.rs"]
 mod sound;
 
-#[path = "data/augmentation.rs"]
 mod augmentation;
-#[path = "data/batches.rs"]
 mod batches;
-#[path = "data/commands.rs"]
 mod commands;
-#[path = "data/manifests.rs"]
+mod crafted;
 mod manifests;
-#[path = "data/planning.rs"]
 mod planning;
-#[path = "data/tarred.rs"]
 mod tarred;
-#[path = "data/tokens.rs"]
 mod tokens;

@@ -1,0 +1,112 @@
+//! Which engine runs, and what is said where ONNX Runtime cannot.
+
+use std::fs;
+use std::process::Command;
+
+use crate::{TONE, sori, stderr, stdout, talk, transcribe};
+
+#[test]
+fn verbose_says_which_engine_and_why() {
+    let (directory, _) = talk();
+    let output = transcribe(&["-v", "--engine", "auto", "talk.wav"], directory.path());
+    assert!(
+        stderr(&output).contains("engine ort, from "),
+        "{}",
+        stderr(&output)
+    );
+    assert!(stderr(&output).contains("int8"), "{}", stderr(&output));
+    let output = transcribe(&["-v", "--engine", "tract", "talk.wav"], directory.path());
+    // Int8 is the faster one where the processor has AVX2.
+    #[cfg(target_arch = "x86_64")]
+    let expected = ["fp32", "int8"][usize::from(std::is_x86_feature_detected!("avx2"))];
+    #[cfg(not(target_arch = "x86_64"))]
+    let expected = "fp32";
+    assert!(
+        stderr(&output).contains("tract") && stderr(&output).contains(expected),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_missing_or_foreign_onnx_runtime_is_a_fall_back_or_an_error() {
+    let (directory, _) = talk();
+    fs::write(directory.path().join("libonnxruntime.so"), "not a library").unwrap();
+    for library in ["/nowhere/libonnxruntime.so", "libonnxruntime.so", "/"] {
+        let run = |engine: &str| {
+            let mut command = sori(&[
+                "-v",
+                "transcribe",
+                "--model",
+                TONE,
+                "--engine",
+                engine,
+                "talk.wav",
+            ]);
+            command
+                .env("ORT_DYLIB_PATH", library)
+                .current_dir(directory.path())
+                .output()
+                .unwrap()
+        };
+        let auto = run("auto");
+        assert_eq!(
+            stdout(&auto),
+            "one going\ntwo\n",
+            "{library}: {}",
+            stderr(&auto)
+        );
+        assert!(
+            stderr(&auto).contains("engine tract, because ort cannot be used"),
+            "{}",
+            stderr(&auto)
+        );
+
+        let ort = run("ort");
+        assert_eq!(ort.status.code(), Some(1), "{library}");
+        let message = stderr(&ort);
+        assert!(
+            message.contains("no usable ONNX Runtime library"),
+            "{message}"
+        );
+        assert!(!message.contains("panicked"), "{message}");
+    }
+}
+
+#[test]
+fn an_old_onnx_runtime_is_named_with_its_version() {
+    let (directory, _) = talk();
+    let source = "static const char *version(void) { return \"1.10.0\"; }\n\
+        static const void *api(unsigned number) { return 0; }\n\
+        static struct { const void *(*get)(unsigned); const char *(*name)(void); } base = {api, version};\n\
+        const void *OrtGetApiBase(void) { return &base; }\n";
+    fs::write(directory.path().join("old.c"), source).unwrap();
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o", "old.so", "old.c"])
+        .current_dir(directory.path())
+        .status()
+        .unwrap();
+    assert!(compiled.success());
+    let library = directory.path().join("old.so");
+    let run = |engine: &str| {
+        let mut command = sori(&[
+            "-v",
+            "transcribe",
+            "--model",
+            TONE,
+            "--engine",
+            engine,
+            "talk.wav",
+        ]);
+        command
+            .env("ORT_DYLIB_PATH", &library)
+            .current_dir(directory.path())
+            .output()
+            .unwrap()
+    };
+    let ort = run("ort");
+    let expected = format!("{}: version 1.10.0 is too old", library.display());
+    assert!(stderr(&ort).contains(&expected), "{}", stderr(&ort));
+    assert_eq!(ort.status.code(), Some(1));
+    assert_eq!(stdout(&run("auto")), "one going\ntwo\n");
+}

@@ -1,0 +1,152 @@
+//! Where utterances end.
+
+use sori::engine::EngineChoice;
+use sori::{EndpointRule, EndpointRules, Event};
+use sori_tests::tone::{Sound, speak, transcript};
+
+use crate::{ENGINES, finals, hear, recognizer, text};
+
+#[test]
+fn silence_ends_utterances_and_time_goes_on() {
+    let script = [
+        Sound::Silence(200),
+        Sound::Token(0, 200),
+        Sound::Silence(2000),
+        Sound::Token(1, 200),
+        Sound::Silence(3000),
+        Sound::Silence(3000),
+        Sound::Token(2, 200),
+    ];
+    for engine in ENGINES {
+        let events = hear(
+            &mut recognizer(engine).stream().unwrap(),
+            16_000,
+            &speak(&script),
+            777,
+        );
+        let texts: Vec<&str> = finals(&events)
+            .iter()
+            .map(|segment| segment.text.as_str())
+            .collect();
+        assert_eq!(texts, ["one", "two", "three"], "{engine:?}");
+        let rules: Vec<(EndpointRule, f64)> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Endpoint(endpoint) => Some((endpoint.rule, endpoint.time)),
+                _ => None,
+            })
+            .collect();
+        // Chunks end on a grid of 320 ms: "one" ends at 0.44 s, its silence is over at 1.64 s.
+        assert_eq!(
+            rules[0],
+            (EndpointRule::SilenceAfterSpeech, 1.92),
+            "{engine:?}"
+        );
+        // "two" ends at 2.64 s; then nothing is said for 2.4 s.
+        assert_eq!(
+            rules[1],
+            (EndpointRule::SilenceAfterSpeech, 3.84),
+            "{engine:?}"
+        );
+        assert_eq!(rules[2], (EndpointRule::Silence, 6.4), "{engine:?}");
+        assert_eq!(rules.len(), 3, "{engine:?}: {rules:?}");
+        let three = finals(&events)[2];
+        assert!((8.6..8.8).contains(&three.start), "{engine:?}: {three:?}");
+    }
+}
+
+#[test]
+fn a_word_that_begins_at_an_endpoint_is_whole() {
+    for engine in ENGINES {
+        let mut stream = recognizer(engine).stream().unwrap();
+        // The endpoint falls 1.2 s to 1.5 s after the first word: the second begins before it, at
+        // it and after it.
+        let mut utterances = Vec::new();
+        for gap in (1000..1800).step_by(40) {
+            let script = [
+                Sound::Token(0, 200),
+                Sound::Silence(gap),
+                Sound::Token(3, 120),
+                Sound::Token(5, 120),
+                Sound::Token(4, 120),
+            ];
+            let events = hear(&mut stream, 16_000, &speak(&script), 160);
+            assert_eq!(text(&events), "one goings", "{engine:?}, {gap} ms");
+            utterances.push(finals(&events).len());
+        }
+        assert_eq!(
+            (utterances.first(), utterances.last()),
+            (Some(&1), Some(&2)),
+            "{engine:?}"
+        );
+        assert!(utterances.is_sorted(), "{engine:?}: {utterances:?}");
+    }
+}
+
+#[test]
+fn a_long_utterance_is_cut_between_words() {
+    let rules = EndpointRules {
+        longest: 1.5,
+        ..EndpointRules::default()
+    };
+    let mut script = vec![];
+    for _ in 0..6 {
+        script.extend([
+            Sound::Token(3, 200),
+            Sound::Token(5, 200),
+            Sound::Silence(80),
+        ]);
+    }
+    for engine in ENGINES {
+        let mut stream = recognizer(engine).stream().unwrap();
+        stream.set_endpoint_rules(rules);
+        let events = hear(&mut stream, 16_000, &speak(&script), 1600);
+        assert!(finals(&events).len() > 1, "{engine:?}: {events:?}");
+        assert_eq!(text(&events), transcript(&script), "{engine:?}");
+        let words: Vec<_> = finals(&events)
+            .iter()
+            .flat_map(|segment| &segment.words)
+            .cloned()
+            .collect();
+        assert!(
+            words.windows(2).all(|pair| pair[0].end <= pair[1].start),
+            "{engine:?}: {words:?}"
+        );
+    }
+}
+
+#[test]
+fn a_word_without_end_is_cut_at_twice_the_length() {
+    let mut stream = recognizer(EngineChoice::Tract).stream().unwrap();
+    stream.set_endpoint_rules(EndpointRules {
+        longest: 1.0,
+        ..EndpointRules::default()
+    });
+    let script: Vec<Sound> = (0..20)
+        .flat_map(|_| [Sound::Token(4, 120), Sound::Token(5, 120)])
+        .collect();
+    let events = hear(&mut stream, 16_000, &speak(&script), 1600);
+    assert!(finals(&events).len() >= 2, "{events:?}");
+    let said: String = finals(&events)
+        .iter()
+        .map(|segment| segment.text.as_str())
+        .collect();
+    assert_eq!(said, "sing".repeat(20));
+}
+
+#[test]
+fn an_utterance_ends_on_demand() {
+    let mut stream = recognizer(EngineChoice::Tract).stream().unwrap();
+    let samples = speak(&[
+        Sound::Silence(200),
+        Sound::Token(0, 200),
+        Sound::Silence(400),
+        Sound::Token(1, 200),
+    ]);
+    let (first, second) = samples.split_at(16 * 700);
+    stream.accept(16_000, first).unwrap().for_each(drop);
+    let said: Vec<Event> = stream.end_utterance().collect();
+    assert_eq!(text(&said), "one");
+    stream.accept(16_000, second).unwrap().for_each(drop);
+    assert_eq!(text(&stream.finish().unwrap().collect::<Vec<_>>()), "two");
+}
