@@ -1,5 +1,5 @@
 //! Several processes train one model: as one process with all the data would, until one of them dies,
-//! and between hosts.
+//! between hosts, and started by torchrun.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -106,6 +106,13 @@ fn rank(command: &mut Command, rank: usize, world: usize, host: &str, port: u16)
         .env("MASTER_PORT", port.to_string())
         .spawn()
         .unwrap()
+}
+
+/// The processes that one has started.
+fn children(id: u32) -> Vec<String> {
+    let found = Command::new("pgrep").args(["-P", &id.to_string()]).output();
+    let found = String::from_utf8(found.unwrap().stdout).unwrap();
+    found.lines().map(str::to_owned).collect()
 }
 
 fn free_port() -> u16 {
@@ -290,16 +297,11 @@ fn a_dead_process_ends_the_job_and_the_last_checkpoint_is_good() {
         thread::sleep(Duration::from_millis(20));
     }
     // One of them is asked to stop: all do, after the same step.
-    let children = Command::new("pgrep")
-        .args(["-P", &going_on.id().to_string()])
-        .output()
-        .unwrap();
-    let children = String::from_utf8(children.stdout).unwrap();
-    let last = children.lines().last().unwrap();
-    let kill = Command::new("kill").args(["-INT", last]).status();
+    let ranks = children(going_on.id());
+    let kill = Command::new("kill").args(["-INT", &ranks[2]]).status();
     assert!(kill.unwrap().success());
     assert_eq!(going_on.wait().unwrap().code(), Some(130));
-    assert_eq!(children.lines().count(), 3);
+    assert_eq!(ranks.len(), 3);
 }
 
 /// Two hosts made of network namespaces, which have no loopback in common.
@@ -364,4 +366,102 @@ fn two_hosts_train_together() {
     ran(&told[0]);
     assert!(workshop.path("run-0/final.safetensors").exists());
     assert!(!workshop.path("run-1").exists());
+}
+
+/// torchrun as the wheel of libtorch brings it.
+const TORCHRUN: &str = "
+import ctypes, os, sys
+sys.setdlopenflags(os.RTLD_LAZY)
+for library in sys.argv.pop(1).split(','):
+    ctypes.CDLL(library)
+from torch.distributed.run import main
+main()
+";
+
+/// What the wheel's Python half is linked with and has nowhere, 2.5 GB that a launcher has no use for: empty
+/// libraries of these names stand in.
+const CUDA: [&str; 10] = [
+    "libcublas.so.13",
+    "libcublasLt.so.13",
+    "libcudnn.so.9",
+    "libcufft.so.12",
+    "libcufile.so.0",
+    "libcurand.so.10",
+    "libcusparse.so.12",
+    "libcusparseLt.so.0",
+    "libnccl.so.2",
+    "libnvshmem_host.so.3",
+];
+
+/// The words that torchrun is started with; `None`, with a word on it, where it cannot be.
+fn torchrun(folder: &Path) -> Option<Vec<String>> {
+    let libtorch = std::env::var("LIBTORCH").unwrap_or_default();
+    let Some(python) = Path::new(&libtorch)
+        .ancestors()
+        .map(|folder| folder.join("bin/python"))
+        .find(|python| python.exists())
+    else {
+        eprintln!("skipped: no Python beside libtorch in {libtorch:?} (scripts/setup makes it)");
+        return None;
+    };
+    let libraries = CUDA.map(|name| {
+        let library = folder.join(name);
+        let made = Command::new("cc")
+            .args(["-shared", "-x", "c", "/dev/null", "-o"])
+            .arg(&library)
+            .arg(format!("-Wl,-soname,{name}"))
+            .status();
+        assert!(made.unwrap().success());
+        library.to_str().unwrap().to_owned()
+    });
+    let python = python.to_str().unwrap().to_owned();
+    let words = vec![python, "-c".into(), TORCHRUN.into(), libraries.join(",")];
+    let help = command(&[&words[..], &["--help".to_owned()]].concat()).output();
+    if !help.as_ref().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: torchrun cannot be started: {help:?}");
+        return None;
+    }
+    Some(words)
+}
+
+#[test]
+fn torchrun_starts_a_job_and_starts_it_again_after_a_death() {
+    let workshop = Workshop::new(100);
+    let Some(torchrun) = torchrun(workshop.0.path()) else {
+        return;
+    };
+    let port = free_port().to_string();
+    let options = [
+        "--no-python",
+        "--nproc-per-node=2",
+        "--max-restarts=1",
+        "--monitor-interval=0.1",
+        "--master-port",
+        &port,
+    ];
+    let mut words = torchrun;
+    words.extend(options.map(str::to_owned));
+    words.extend(workshop.train("run", &["--resume", "--peer-timeout", "60"]));
+    let job = command(&words).spawn().unwrap();
+    let checkpoints = workshop.path("run/checkpoints");
+    let begun = Instant::now();
+    while fs::read_dir(&checkpoints).map_or(0, Iterator::count) < 1 {
+        assert!(begun.elapsed() < Duration::from_secs(120), "no checkpoint");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let ranks = children(job.id());
+    assert_eq!(ranks.len(), 2);
+    let kill = Command::new("kill").args(["-KILL", &ranks[1]]).status();
+    assert!(kill.unwrap().success());
+    let told = ran(&job.wait_with_output().unwrap());
+    assert!(told.contains("exitcode: -9"), "{told}");
+
+    // As if nothing had happened.
+    ran(&command(&workshop.train("whole", &["--workers", "2"]))
+        .output()
+        .unwrap());
+    let model = |run: &str| workshop.path(run).join("final.safetensors");
+    let (apart, most) = apart(&model("run"), &model("whole"));
+    assert!(most > 0.1, "{most}");
+    assert!(apart < 1e-5, "{apart}");
 }

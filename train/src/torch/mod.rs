@@ -1,8 +1,9 @@
 //! What training needs and tch does not offer: bf16 autocast on the CPU, the fused AdamW step,
-//! operations over many tensors at once, process groups, and tensors in files that appear whole. The only
+//! operations over many tensors at once, hooks on gradients, process groups, and tensors in files that appear whole. The only
 //! unsafe code of the crate is here, and where a cache maps its file.
 
 mod file;
+mod gradient;
 mod process_group;
 
 use std::ffi::{CStr, c_char};
@@ -11,7 +12,8 @@ use tch::{Device, Kind, TchError, Tensor};
 use torch_sys::C_tensor;
 
 pub use file::write_safetensors;
-pub use process_group::{Meeting, ProcessGroup};
+pub use gradient::{GradientHook, set_gradient};
+pub use process_group::{Meeting, ProcessGroup, Sum};
 
 #[allow(unreachable_pub)]
 mod ffi {

@@ -24,6 +24,11 @@ struct sori_torch_group {
   c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
 };
 
+// Keeps its tensor, and the threads that work on it, alive by itself.
+struct sori_torch_work {
+  c10::intrusive_ptr<c10d::Work> work;
+};
+
 extern "C" {
 
 char *sori_torch_group_join(const char *host, uint16_t port, bool serves, const char *prefix,
@@ -49,12 +54,19 @@ char *sori_torch_group_join(const char *host, uint16_t port, bool serves, const 
   });
 }
 
-char *sori_torch_group_sum(sori_torch_group *group, at::Tensor *tensor) {
+char *sori_torch_group_begin_sum(sori_torch_group *group, at::Tensor *tensor,
+                                 sori_torch_work **work) {
   return guarded([&] {
     std::vector<at::Tensor> tensors{*tensor};
-    group->gloo->allreduce(tensors)->wait();
+    *work = new sori_torch_work{group->gloo->allreduce(tensors)};
   });
 }
+
+char *sori_torch_work_wait(sori_torch_work *work) {
+  return guarded([&] { work->work->wait(); });
+}
+
+void sori_torch_work_drop(sori_torch_work *work) { delete work; }
 
 char *sori_torch_group_broadcast(sori_torch_group *group, at::Tensor *tensor) {
   return guarded([&] {
@@ -73,6 +85,7 @@ void sori_torch_group_leave(sori_torch_group *group) {
 #else
 
 struct sori_torch_group;
+struct sori_torch_work;
 
 extern "C" {
 
@@ -80,7 +93,11 @@ char *sori_torch_group_join(const char *, uint16_t, bool, const char *, const ch
                             int, int, double, sori_torch_group **) {
   return strdup("built without the headers of Gloo: install libgloo-dev, run `cargo clean -p sori-train`, and build again");
 }
-char *sori_torch_group_sum(sori_torch_group *, void *) { return strdup("no process group"); }
+char *sori_torch_group_begin_sum(sori_torch_group *, void *, sori_torch_work **) {
+  return strdup("no process group");
+}
+char *sori_torch_work_wait(sori_torch_work *) { return strdup("no process group"); }
+void sori_torch_work_drop(sori_torch_work *) {}
 char *sori_torch_group_broadcast(sori_torch_group *, void *) { return strdup("no process group"); }
 void sori_torch_group_leave(sori_torch_group *) {}
 

@@ -15,6 +15,12 @@ struct Handle {
     _opaque: [u8; 0],
 }
 
+/// Never looked into.
+#[repr(C)]
+struct WorkHandle {
+    _opaque: [u8; 0],
+}
+
 unsafe extern "C" {
     fn sori_torch_group_join(
         host: *const c_char,
@@ -28,7 +34,13 @@ unsafe extern "C" {
         timeout_seconds: f64,
         group: *mut *mut Handle,
     ) -> *mut c_char;
-    fn sori_torch_group_sum(group: *mut Handle, tensor: *mut C_tensor) -> *mut c_char;
+    fn sori_torch_group_begin_sum(
+        group: *mut Handle,
+        tensor: *mut C_tensor,
+        work: *mut *mut WorkHandle,
+    ) -> *mut c_char;
+    fn sori_torch_work_wait(work: *mut WorkHandle) -> *mut c_char;
+    fn sori_torch_work_drop(work: *mut WorkHandle);
     fn sori_torch_group_broadcast(group: *mut Handle, tensor: *mut C_tensor) -> *mut c_char;
     fn sori_torch_group_leave(group: *mut Handle);
 }
@@ -95,13 +107,28 @@ impl ProcessGroup {
             .ok_or_else(|| TchError::Torch("no process group".into()))
     }
 
-    /// Makes a dense tensor in memory the sum of all processes' tensors of that shape.
+    /// The sum of all processes' tensors, which are dense, in memory, and of one shape.
     ///
     /// # Errors
     /// If a process is gone, or does not come in time.
-    pub fn sum(&self, tensor: &mut Tensor) -> Result<(), TchError> {
-        // SAFETY: the handle lives as long as `self`, the tensor through the call.
-        check(unsafe { sori_torch_group_sum(self.0.as_ptr(), tensor.as_mut_ptr()) })
+    pub fn sum(&self, tensor: Tensor) -> Result<Tensor, TchError> {
+        self.begin_sum(tensor)?.wait()
+    }
+
+    /// Begins to add up a dense tensor in memory, while this thread goes on. All processes begin their
+    /// sums, and whatever else they do together, in the same order.
+    ///
+    /// # Errors
+    /// If a process is gone.
+    pub fn begin_sum(&self, mut tensor: Tensor) -> Result<Sum, TchError> {
+        let mut work = std::ptr::null_mut();
+        // SAFETY: the handle lives as long as `self`, the tensor and `work` through the call.
+        check(unsafe {
+            sori_torch_group_begin_sum(self.0.as_ptr(), tensor.as_mut_ptr(), &raw mut work)
+        })?;
+        NonNull::new(work)
+            .map(|work| Sum { work, tensor })
+            .ok_or_else(|| TchError::Torch("no sum was begun".into()))
     }
 
     /// Makes a dense tensor in memory that of the first process.
@@ -134,5 +161,36 @@ impl Drop for ProcessGroup {
     fn drop(&mut self) {
         // SAFETY: nobody else has the handle, and it is given back once.
         unsafe { sori_torch_group_leave(self.0.as_ptr()) }
+    }
+}
+
+/// A sum that is being made.
+#[derive(Debug)]
+pub struct Sum {
+    work: NonNull<WorkHandle>,
+    /// Written to by threads of the group until the work is done, so nobody gets it before.
+    tensor: Tensor,
+}
+
+// SAFETY: the handle owns a reference-counted object of libtorch that is bound to no thread.
+unsafe impl Send for Sum {}
+
+impl Sum {
+    /// Waits for the sum.
+    ///
+    /// # Errors
+    /// If a process is gone, or does not come in time.
+    pub fn wait(self) -> Result<Tensor, TchError> {
+        // SAFETY: the handle lives as long as `self`.
+        check(unsafe { sori_torch_work_wait(self.work.as_ptr()) })?;
+        Ok(self.tensor.shallow_clone())
+    }
+}
+
+impl Drop for Sum {
+    fn drop(&mut self) {
+        // SAFETY: nobody else has the handle, and it is given back once. Work that goes on keeps its own
+        // references.
+        unsafe { sori_torch_work_drop(self.work.as_ptr()) }
     }
 }

@@ -8,6 +8,8 @@
 
 #include <ATen/ATen.h>
 #include <ATen/autocast_mode.h>
+#include <torch/csrc/autograd/function_hook.h>
+#include <torch/csrc/autograd/variable.h>
 
 #include "guarded.hpp"
 
@@ -20,6 +22,18 @@ std::vector<at::Tensor> gather(at::Tensor *const *tensors, size_t count) {
     list.push_back(*tensors[i]);
   return list;
 }
+
+// Tells a function of Rust's, which `data` is the state of.
+struct Teller : torch::autograd::PostAccumulateGradHook {
+  void (*tell)(void *);
+  void (*drop)(void *);
+  void *data;
+
+  Teller(void (*tell)(void *), void (*drop)(void *), void *data)
+      : tell(tell), drop(drop), data(data) {}
+  ~Teller() override { drop(data); }
+  void operator()(const at::Tensor &) override { tell(data); }
+};
 
 at::DeviceType device_type(bool cuda) { return cuda ? at::kCUDA : at::kCPU; }
 
@@ -64,6 +78,25 @@ char *sori_torch_clear_gradients(at::Tensor *const *tensors, size_t count) {
     for (size_t i = 0; i < count; ++i)
       tensors[i]->mutable_grad().reset();
   });
+}
+
+char *sori_torch_set_gradient(at::Tensor *tensor, at::Tensor *gradient) {
+  return guarded([&] { tensor->mutable_grad() = *gradient; });
+}
+
+// `data` is dropped with the hook, also where it cannot be set.
+char *sori_torch_on_gradient(at::Tensor *leaf, void (*tell)(void *), void (*drop)(void *),
+                             void *data) {
+  return guarded([&] {
+    auto teller = std::make_unique<Teller>(tell, drop, data);
+    TORCH_CHECK(leaf->is_leaf() && leaf->requires_grad(), "not a leaf with a gradient");
+    TORCH_CHECK(!torch::autograd::impl::post_acc_grad_hooks(*leaf), "a leaf has one hook only");
+    torch::autograd::impl::set_post_acc_grad_hooks(*leaf, std::move(teller));
+  });
+}
+
+char *sori_torch_on_gradient_end(at::Tensor *leaf) {
+  return guarded([&] { torch::autograd::impl::set_post_acc_grad_hooks(*leaf, nullptr); });
 }
 
 char *sori_torch_clip_gradients(at::Tensor *const *gradients, size_t count, double limit,

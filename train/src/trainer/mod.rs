@@ -14,10 +14,12 @@
 //! A run that was cut off and resumed gives the same losses as an unbroken one: all random numbers
 //! follow from the seed and the step.
 
+mod bucket;
 mod cache;
 mod checkpoint;
 mod classroom;
 mod error;
+mod exchange;
 mod feed;
 mod folder;
 mod held_out;

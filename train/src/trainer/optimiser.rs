@@ -81,14 +81,15 @@ impl Optimiser {
         state.collect()
     }
 
+    /// What it moves, always in the same order.
+    pub(super) fn parameters(&self) -> Vec<Tensor> {
+        let slots = self.slots.iter();
+        slots.map(|slot| slot.parameter.shallow_clone()).collect()
+    }
+
     /// Makes all gradients undefined.
     pub(super) fn clear_gradients(&self) -> Result<(), TchError> {
-        let parameters: Vec<_> = self
-            .slots
-            .iter()
-            .map(|slot| slot.parameter.shallow_clone())
-            .collect();
-        torch::clear_gradients(&parameters)
+        torch::clear_gradients(&self.parameters())
     }
 
     /// The gradients there are, always in the same order.

@@ -1,11 +1,12 @@
 //! The processes that train one model together.
 
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Tensor, no_grad};
 
+use super::bucket::{buckets, pack, unpack};
 use super::error::TrainError;
 use crate::data::Shard;
 use crate::torch::{Meeting, ProcessGroup};
@@ -20,7 +21,7 @@ const BUCKET: i64 = 8 << 20;
 #[derive(Debug)]
 pub struct Peers {
     shard: Shard,
-    group: Option<Mutex<ProcessGroup>>,
+    group: Option<Arc<Mutex<ProcessGroup>>>,
 }
 
 impl Peers {
@@ -50,7 +51,7 @@ impl Peers {
                 rank: meeting.rank,
                 world: meeting.world,
             },
-            group: Some(Mutex::new(group)),
+            group: Some(Arc::new(Mutex::new(group))),
         })
     }
 
@@ -65,24 +66,26 @@ impl Peers {
         self.shard.rank == 0
     }
 
-    /// Adds up the gradients, and `numbers`, of all processes.
-    pub(super) fn add_up(
-        &self,
-        gradients: &[Tensor],
-        numbers: &mut [f64],
-    ) -> Result<(), TrainError> {
-        if self.group.is_none() {
-            return Ok(());
-        }
-        let mut sums = Tensor::from_slice(numbers);
-        self.call(|group| group.sum(&mut sums))?;
-        sums.copy_data(numbers, numbers.len());
-        self.by_buckets(gradients, ProcessGroup::sum)
+    /// The processes that have met; `None` for one that trains alone.
+    pub(super) fn group(&self) -> Option<Arc<Mutex<ProcessGroup>>> {
+        self.group.clone()
     }
 
     /// Makes tensors those of the first process.
     pub(super) fn take_first(&self, tensors: &[Tensor]) -> Result<(), TrainError> {
-        self.by_buckets(tensors, ProcessGroup::take_first)
+        if self.group.is_none() {
+            return Ok(());
+        }
+        no_grad(|| {
+            for bucket in buckets(tensors, BUCKET, |tensor| tensor.numel() as i64) {
+                let mut packed = pack(bucket)?;
+                self.call(|group| group.take_first(&mut packed))?;
+                for (tensor, part) in bucket.iter().zip(unpack(&packed, bucket)?) {
+                    tensor.shallow_clone().f_copy_(&part)?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// The first process's bytes.
@@ -93,44 +96,6 @@ impl Peers {
             Ok(())
         })?;
         Ok(taken)
-    }
-
-    /// Sends tensors through `exchange` in a few large pieces, and puts what comes of them in their
-    /// place.
-    fn by_buckets(
-        &self,
-        tensors: &[Tensor],
-        exchange: impl Fn(&ProcessGroup, &mut Tensor) -> Result<(), tch::TchError>,
-    ) -> Result<(), TrainError> {
-        if self.group.is_none() {
-            return Ok(());
-        }
-        let mut rest = tensors;
-        while !rest.is_empty() {
-            let mut size = 0;
-            let fit = rest.iter().take_while(|tensor| {
-                size += tensor.numel() as i64;
-                size <= BUCKET
-            });
-            let (bucket, others) = rest.split_at(fit.count().max(1));
-            rest = others;
-            no_grad(|| {
-                let flat: Vec<_> = bucket.iter().map(|tensor| tensor.flatten(0, -1)).collect();
-                let mut flat = Tensor::cat(&flat, 0)
-                    .to_kind(Kind::Float)
-                    .to_device(Device::Cpu);
-                self.call(|group| exchange(group, &mut flat))?;
-                let mut at = 0;
-                for tensor in bucket {
-                    let count = tensor.numel() as i64;
-                    let part = flat.narrow(0, at, count).reshape(tensor.size());
-                    tensor.shallow_clone().copy_(&part);
-                    at += count;
-                }
-                Ok::<_, TrainError>(())
-            })?;
-        }
-        Ok(())
     }
 
     fn call(

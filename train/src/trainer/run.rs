@@ -9,6 +9,7 @@ use tch::{Device, no_grad};
 use super::checkpoint::{self, State};
 use super::classroom::{Classroom, step_numbers};
 use super::error::TrainError;
+use super::exchange::Exchange;
 use super::feed::{Course, Feed};
 use super::held_out::HeldOut;
 use super::metrics::{Figures, Metrics, shares};
@@ -63,6 +64,7 @@ pub(super) struct Run<'a> {
     options: Options<'a>,
     classroom: Classroom,
     optimiser: Optimiser,
+    exchange: Exchange,
     feed: Feed,
     held_out: Option<HeldOut>,
     state: State,
@@ -118,6 +120,7 @@ impl<'a> Run<'a> {
                 recipe.data.spec_augment.clone(),
             ),
             classroom: parts.classroom,
+            exchange: Exchange::new(peers.group(), &optimiser.parameters())?,
             optimiser,
             held_out: parts.held_out,
             metrics: match peers.leads() {
@@ -145,6 +148,7 @@ impl<'a> Run<'a> {
             self.state.stage_step = 0;
             self.state.updates = 0;
             self.optimiser = Optimiser::new(self.classroom.student.parameters(), &recipe.optimiser);
+            self.exchange.forget();
             self.save()?;
         }
         let trained = match self.options.peers.leads() {
@@ -222,12 +226,15 @@ impl<'a> Run<'a> {
         self.optimiser.clear_gradients()?;
         let mut sums = Sums::default();
         let mut last = None;
-        for _ in 0..self.recipe.optimiser.accumulate_batches {
+        for left in (0..self.recipe.optimiser.accumulate_batches).rev() {
             let course = self.next_course()?;
             let contexts = &self.classroom.contexts;
             let context = contexts[rng.random_range(0..contexts.len())];
             let objective = self.classroom.train(stage, &course, context)?;
             let utterances = course.batch.tokens.len() as f64;
+            if left == 0 {
+                self.exchange.expect();
+            }
             (&objective.total * utterances).f_backward()?;
             sums.add(&objective, utterances, course.batch.seconds());
             last = Some(course);
@@ -236,10 +243,9 @@ impl<'a> Run<'a> {
             unreachable!("a step accumulates at least one batch, which is checked")
         };
         sums.stops = f64::from(u8::from(self.options.stop.load(Ordering::Relaxed)));
-        let gradients = self.optimiser.gradients();
-        sums.exchange(|numbers| peers.add_up(&gradients, numbers))?;
+        sums.exchange(|numbers| self.exchange.finish(numbers))?;
         self.stopping = sums.stops > 0.0;
-        for mut gradient in gradients {
+        for mut gradient in self.optimiser.gradients() {
             let _ = no_grad(|| gradient.g_mul_scalar_(1.0 / sums.utterances));
         }
         let (losses, seconds) = (sums.means(), sums.seconds);
