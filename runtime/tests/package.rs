@@ -53,6 +53,7 @@ fn a_good_package_opens_and_runs_on_both_engines() {
                 precision: PrecisionChoice::Exactly(precision),
                 threads: 2,
                 parallel: 3,
+                ..EngineOptions::default()
             };
             let engine = load(&package, options).unwrap();
             assert!(
@@ -407,6 +408,74 @@ fn files_that_are_not_those_of_the_configuration_are_named() {
     assert_eq!(
         sori::model::sha256(b"abc"),
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    );
+}
+
+#[test]
+fn a_batched_graph_that_disagrees_with_the_configuration() {
+    let batched = |change: fn(&mut Value), damage: fn(&Path)| {
+        complaint(|directory| {
+            ToneModel::default()
+                .write_batched_package(directory, 3)
+                .unwrap();
+            let path = directory.join("config.json");
+            let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            change(&mut config["batched"]);
+            fs::write(path, config.to_string()).unwrap();
+            damage(directory);
+        })
+    };
+    let cases: [(fn(&mut Value), &str); 5] = [
+        (
+            |batched| batched["streams"] = 4.into(),
+            "model.batch3.onnx: input 0 (audio_signal): expected f32 (4, 80, 32), found \"audio_signal\" f32 (3, 80, 32)",
+        ),
+        (
+            |batched| batched["file"] = "model.onnx".into(),
+            "model.onnx: input 0 (audio_signal): expected f32 (3, 80, 32)",
+        ),
+        (
+            |batched| batched["streams"] = 0.into(),
+            "config.json: batched.streams: expected 1 to 1024 (inputs and outputs of at most 67108864 values), found 0",
+        ),
+        (
+            |batched| batched["streams"] = u64::MAX.into(),
+            "config.json: batched.streams: expected 1 to 1024",
+        ),
+        (
+            |batched| batched["file"] = "../model.onnx".into(),
+            "config.json: batched.file: expected a file name without folders",
+        ),
+    ];
+    for (change, expected) in cases {
+        let found = batched(change, |_| ());
+        assert!(
+            found.starts_with(expected),
+            "expected {expected}\n   found {found}"
+        );
+    }
+    let gone = batched(
+        |_| (),
+        |directory| fs::remove_file(directory.join("model.batch3.onnx")).unwrap(),
+    );
+    assert!(
+        gone.starts_with("model.batch3.onnx: missing from the model package"),
+        "{gone}"
+    );
+    let other = batched(
+        |batched| batched["sha256"] = sori::model::sha256(b"another").into(),
+        |_| (),
+    );
+    assert!(other.starts_with("model.batch3.onnx: damaged"), "{other}");
+
+    // A stream's caches may be as large as all sizes allow; then there is no room for a second one's.
+    let large = config(|config| {
+        config["geometry"]["cache_last_time"] = serde_json::json!([1, 1, 1 << 26]);
+        config["batched"] = serde_json::json!({"file": "model.batch2.onnx", "streams": 2});
+    });
+    assert!(
+        large.starts_with("config.json: batched.streams: expected 1 to 1 ("),
+        "{large}"
     );
 }
 
