@@ -202,6 +202,7 @@ impl ModelArgs {
             },
             threads: usize::from(self.threads),
             parallel,
+            batch: false,
         };
         let package = Package::open(&directory)?;
         let language = &package.config().language;
