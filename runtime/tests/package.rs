@@ -413,7 +413,8 @@ fn files_that_are_not_those_of_the_configuration_are_named() {
 
 #[test]
 fn a_batched_graph_that_disagrees_with_the_configuration() {
-    let batched = |change: fn(&mut Value), damage: fn(&Path)| {
+    type Change = fn(&mut Value);
+    let batched = |change: Change, damage: fn(&Path)| {
         complaint(|directory| {
             ToneModel::default()
                 .write_batched_package(directory, 3)
@@ -425,7 +426,7 @@ fn a_batched_graph_that_disagrees_with_the_configuration() {
             damage(directory);
         })
     };
-    let cases: [(fn(&mut Value), &str); 5] = [
+    let cases: [(Change, &str); 5] = [
         (
             |batched| batched["streams"] = 4.into(),
             "model.batch3.onnx: input 0 (audio_signal): expected f32 (4, 80, 32), found \"audio_signal\" f32 (3, 80, 32)",

@@ -27,7 +27,9 @@ pub use config::{
 };
 pub use error::PackageError;
 pub use graph::{CONTRACT_INPUTS, CONTRACT_OUTPUTS};
+#[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
+pub(crate) use package::Graph;
 #[cfg(feature = "tract")]
-pub(crate) use package::{Graph, GraphBytes};
+pub(crate) use package::GraphBytes;
 pub use package::{GraphSource, Package, Precision};
 pub use tokens::{TokenId, Tokens, WORD_START};
