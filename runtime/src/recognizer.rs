@@ -2,7 +2,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::decode::Fusion;
-use crate::engine::{self, Engine};
+#[cfg(doc)]
+use crate::engine::EngineOptions;
+use crate::engine::{self, Batching, Engine};
 use crate::error::Error;
 use crate::model::Package;
 use crate::options::Options;
@@ -96,6 +98,12 @@ impl Recognizer {
     #[must_use]
     pub fn engine(&self) -> &str {
         self.shared.engine.description()
+    }
+
+    /// How streams are computed together; `None` where none ever is. See [`EngineOptions::batch`].
+    #[must_use]
+    pub fn batching(&self) -> Option<Batching> {
+        self.shared.engine.batching()
     }
 }
 

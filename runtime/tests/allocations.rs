@@ -2,15 +2,18 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 
 use sori::decode::{Beam, BeamOptions, Fusion, Phrases};
-use sori::engine::{Engine, EngineError, Session};
+use sori::engine::{
+    Engine, EngineChoice, EngineError, EngineOptions, PrecisionChoice, Session, load,
+};
 use sori::lm::{LanguageModel, LmOptions};
-use sori::model::Package;
+use sori::model::{Package, Precision};
 use sori::{Options, Recognizer, Search};
 use sori_tests::memory::{Counting, allocations};
-use sori_tests::tone::{BLANK, Sound, speak_at};
+use sori_tests::tone::{BLANK, Sound, ToneModel, speak_at};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -90,6 +93,58 @@ fn a_warm_stream_allocates_nothing() {
         let (warm, events) = hear();
         assert_eq!(warm, 0, "{rate} Hz, {search:?}");
         assert!(events >= 5, "silence has endpoints too: {events}");
+    }
+}
+
+/// What an engine takes for a step, it takes; streams that share runs take nothing beside it.
+#[test]
+fn warm_streams_in_company_allocate_no_more_than_alone() {
+    const STREAMS: usize = 6;
+    const STEPS: usize = 200;
+    let directory = tempfile::tempdir().unwrap();
+    ToneModel::default()
+        .write_batched_package(directory.path(), 3)
+        .unwrap();
+    let package = Package::open(directory.path()).unwrap();
+    let alone = EngineOptions {
+        engine: EngineChoice::Ort,
+        precision: PrecisionChoice::Exactly(Precision::Fp32),
+        ..EngineOptions::default()
+    };
+    let together = EngineOptions {
+        batch: true,
+        ..alone
+    };
+    let window = [0.0; 32 * 80];
+    let steps = |session: &mut dyn Session| {
+        let before = allocations();
+        for _ in 0..STEPS {
+            session.step(&window).unwrap();
+        }
+        allocations() - before
+    };
+    let mut session = load(&package, alone).unwrap().session().unwrap();
+    steps(&mut *session);
+    let alone = steps(&mut *session);
+
+    let engine = load(&package, together).unwrap();
+    let started = Instant::now();
+    while engine.batching().unwrap().steps == 0 {
+        assert!(started.elapsed() < Duration::from_secs(60), "never a batch");
+        let begin = Barrier::new(STREAMS);
+        let counts = std::thread::scope(|scope| {
+            let hear = || {
+                let mut session = engine.session().unwrap();
+                steps(&mut *session);
+                // The queue has been as long as it gets.
+                begin.wait();
+                steps(&mut *session)
+            };
+            let threads: Vec<_> = (0..STREAMS).map(|_| scope.spawn(hear)).collect();
+            let counts = threads.into_iter().map(|thread| thread.join().unwrap());
+            counts.sum::<usize>()
+        });
+        assert!(counts <= STREAMS * alone, "{counts} of {STREAMS} * {alone}");
     }
 }
 

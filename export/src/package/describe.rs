@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use sori::features::LogMel;
 use sori::model::{
-    Config, Features, Geometry, GraphFile, Graphs, Streaming as Times, TokenFacts, sha256,
+    BatchedGraph, Config, Features, Geometry, GraphFile, Graphs, Streaming as Times, TokenFacts,
+    sha256,
 };
 use sori_train::model::{ConformerConfig, SUBSAMPLING};
 use tract_onnx::pb::StringStringEntryProto;
@@ -127,6 +128,11 @@ impl Description<'_> {
                 fp32: file("fp32"),
                 int8: file("int8"),
             },
+            batched: find("batched").map(|graph| BatchedGraph {
+                file: graph.file.clone(),
+                sha256: Some(sha256(&graph.onnx)),
+                streams: graph.streaming.batch() as usize,
+            }),
             language_model: None,
             confidence: None,
             training,
@@ -134,13 +140,6 @@ impl Description<'_> {
         };
         let mut config = serde_json::to_value(config).unwrap_or_default();
         config["model"] = serde_json::to_value(model).unwrap_or_default();
-        if let Some(graph) = find("batched") {
-            config["batched"] = json!({
-                "file": graph.file,
-                "sha256": sha256(&graph.onnx),
-                "streams": graph.streaming.batch(),
-            });
-        }
         config
     }
 }

@@ -1,4 +1,4 @@
-//! A graph for several streams at once, which the runtime's own engines do not load.
+//! A graph for several streams at once, with all its places taken: the runtime takes no more of them than streams wait.
 
 use std::io::Cursor;
 

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use prost::Message;
 use serde_json::Value;
-use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice, load};
+use sori::engine::{Engine, EngineChoice, EngineOptions, PrecisionChoice, load};
 use sori::model::{Measurement, Package, Precision};
 use sori_export::{Options, export};
 use sori_train::config::Chunk;
@@ -37,6 +38,57 @@ fn the_float_graph_may_be_left_out() {
     assert_eq!(precisions, ["int8"]);
     let card = fs::read_to_string(target.join("README.md")).unwrap();
     assert!(card.contains("small/model.int8.onnx") && !card.contains("model.onnx"));
+}
+
+#[test]
+fn the_runtime_computes_streams_together_with_a_batched_graph() {
+    const STREAMS: usize = 4;
+    let folder = tempfile::tempdir().unwrap();
+    let (checkpoint, _) = checkpoint(folder.path(), &tiny_student(), 1);
+    let target = folder.path().join("batched");
+    let options = Options {
+        batch: Some(2),
+        ..options(320, 1280)
+    };
+    export(&checkpoint, &target, &options).unwrap();
+    let package = Package::open(&target).unwrap();
+    let hear = |engine: &dyn Engine, stream: usize| -> Vec<f32> {
+        let log_mel = support::random_log_mel(stream as u64, 20 * 32, 80);
+        let values: Vec<f32> = log_mel.flatten(0, -1).try_into().unwrap();
+        let mut session = engine.session().unwrap();
+        let windows = values.chunks(32 * 80);
+        windows
+            .flat_map(|window| session.step(window).unwrap().to_vec())
+            .collect()
+    };
+    for engine in [EngineChoice::Ort, EngineChoice::Tract] {
+        let options = EngineOptions {
+            engine,
+            ..EngineOptions::default()
+        };
+        let alone = load(&package, options).unwrap();
+        let expected: Vec<_> = (0..STREAMS).map(|stream| hear(&*alone, stream)).collect();
+        let together = EngineOptions {
+            batch: true,
+            ..options
+        };
+        let together = load(&package, together).unwrap();
+        let started = Instant::now();
+        while together.batching().unwrap().steps == 0 {
+            assert!(started.elapsed() < Duration::from_secs(60), "never a batch");
+            std::thread::scope(|scope| {
+                for (stream, expected) in expected.iter().enumerate() {
+                    let (hear, together) = (&hear, &together);
+                    scope.spawn(move || {
+                        let found = hear(&**together, stream);
+                        let pairs = found.iter().zip(expected);
+                        let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                        assert!(largest < 1e-4, "{engine:?}, stream {stream}: {largest}");
+                    });
+                }
+            });
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use cpu_time::ProcessTime;
 use serde::Serialize;
 use sori::EndpointRules;
 use sori::audio::{AudioFile, Resampler};
+use sori::engine::EngineOptions;
 
 use super::Outcome;
 use super::model::{ModelArgs, Opened, SearchArgs};
@@ -66,10 +67,13 @@ impl Bench {
     pub(super) fn run(&self) -> anyhow::Result<Outcome> {
         let samples = read_at_16_khz(&self.file)?;
         let started = Instant::now();
-        let parallel = super::processors().min(self.streams as usize);
+        let streams = EngineOptions {
+            parallel: super::processors().min(self.streams as usize),
+            ..EngineOptions::default()
+        };
         let opened = self
             .model
-            .open(EndpointRules::default(), &self.search, parallel)?;
+            .open(EndpointRules::default(), &self.search, streams)?;
         let load = started.elapsed();
         let chunk_ms = opened.recognizer.package().config().streaming.chunk_ms;
         let chunk = RATE as usize * chunk_ms as usize / 1000;

@@ -54,6 +54,9 @@ impl Info {
                 )?;
             }
         }
+        if let Some(streams) = package.batched() {
+            line("batched", format!("{streams} streams in one run"))?;
+        }
         for (key, value) in &config.training {
             line(
                 key,

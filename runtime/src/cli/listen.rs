@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 use sori::audio::{AudioError, Microphone};
+use sori::engine::EngineOptions;
 use sori::{Event, Stream};
 
 use super::Outcome;
@@ -62,7 +63,8 @@ const GAP: Duration = Duration::from_secs(1);
 
 impl Listen {
     pub(super) fn run(&self) -> anyhow::Result<Outcome> {
-        let opened = self.model.open(self.endpoint.rules(), &self.search, 1)?;
+        let one = EngineOptions::default();
+        let opened = self.model.open(self.endpoint.rules(), &self.search, one)?;
         let stream = opened.stream()?;
         let stop = stop_on_signal()?;
         let mut microphone = Microphone::open(self.device.as_deref())?;

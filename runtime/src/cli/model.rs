@@ -176,12 +176,12 @@ impl Opened {
 }
 
 impl ModelArgs {
-    /// A model, of which so many streams may be in a step at the same time.
+    /// A model; `streams` says how many of them there are and how they are run, whatever else is in it.
     pub(super) fn open(
         &self,
         endpoint: EndpointRules,
         search: &SearchArgs,
-        parallel: usize,
+        streams: EngineOptions,
     ) -> anyhow::Result<Opened> {
         let directory = match &self.model {
             Some(directory) => directory.clone(),
@@ -201,7 +201,7 @@ impl ModelArgs {
                 PrecisionArg::Int8 => PrecisionChoice::Exactly(Precision::Int8),
             },
             threads: usize::from(self.threads),
-            parallel,
+            ..streams
         };
         let package = Package::open(&directory)?;
         let language = &package.config().language;

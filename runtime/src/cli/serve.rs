@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use sori::engine::EngineOptions;
 use tokio::sync::watch;
 
 use super::Outcome;
@@ -34,7 +35,7 @@ pub(super) struct Serve {
     /// Let pages of another server use this one, as https://example.org; may be given again.
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     allow_origin: Vec<String>,
-    /// Threads that recognise; as many as there are processors without this.
+    /// Chunks that are computed at the same time; as many as there are processors without this.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
     /// Streams and files that are heard at once; more are refused.
@@ -72,9 +73,20 @@ impl Serve {
         let address = listener.local_addr().with_context(cannot_listen)?;
         let workers = self.workers();
         let parallel = workers.min(MOST_PARALLEL);
+        let streams = EngineOptions {
+            parallel,
+            batch: true,
+            ..EngineOptions::default()
+        };
         let opened = self
             .model
-            .open(self.endpoint.rules(), &self.search, parallel)?;
+            .open(self.endpoint.rules(), &self.search, streams)?;
+        // Streams that share a run wait with a thread each: for all runs at once, and for the next of them.
+        let together = opened
+            .recognizer
+            .batching()
+            .map_or(0, |batching| (parallel + 1) * batching.streams)
+            .min(self.max_streams as usize);
         let config = opened.recognizer.package().config();
         let model = Model {
             name: config.name.clone(),
@@ -101,7 +113,8 @@ impl Serve {
                 session: Duration::from_secs(self.max_session),
                 idle: Duration::from_secs(self.idle_timeout),
             },
-            workers,
+            threads: workers.max(together),
+            recognizer: opened.recognizer.clone(),
         };
         let closing = closing_on_signal()?;
         eprintln!("sori: captions at http://{address}/; Ctrl-C ends");

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use sori::Event;
 use sori::audio::{AudioFile, PcmFormat, PcmReader};
+use sori::engine::EngineOptions;
 use sori::output::{Format, TranscriptWriter};
 
 use super::Outcome;
@@ -105,7 +106,8 @@ impl Source {
 
 impl Transcribe {
     pub(super) fn run(&self, quiet: bool) -> anyhow::Result<Outcome> {
-        let opened = self.model.open(self.endpoint.rules(), &self.search, 1)?;
+        let one = EngineOptions::default();
+        let opened = self.model.open(self.endpoint.rules(), &self.search, one)?;
         if let Some(directory) = &self.output {
             std::fs::create_dir_all(directory).with_context(|| {
                 format!(

@@ -6,11 +6,19 @@
 //!
 //! An [`Engine`] is the loaded graph, shared by all streams. Each stream has its own [`Session`],
 //! which owns the stream's caches: they are handed from step to step inside the engine and never
-//! copied out.
+//! copied out. Only where streams wait for one another anyway, and the package has a graph for several of them, are they
+//! gathered for one run ([`EngineOptions::batch`]).
 
+#[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
+use std::any::Any;
 use std::sync::Arc;
 
+#[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
+use crate::model::Graph;
 use crate::model::{Package, PackageError, Precision};
+
+#[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
+mod batched;
 
 #[cfg(any(feature = "ort", feature = "ort-download"))]
 mod ort;
@@ -29,6 +37,20 @@ pub trait Engine: Send + Sync {
 
     /// What runs the graph, for people: name, version, precision.
     fn description(&self) -> &str;
+
+    /// How streams are computed together; `None` for an engine that never does.
+    fn batching(&self) -> Option<Batching> {
+        None
+    }
+}
+
+/// How an engine computes streams together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batching {
+    /// Streams that one run has room for.
+    pub streams: usize,
+    /// Steps so far that were computed together with others.
+    pub steps: u64,
 }
 
 /// One stream's run through a graph, with its caches.
@@ -43,6 +65,32 @@ pub trait Session: Send {
 
     /// Forgets everything heard: caches of zeros again.
     fn reset(&mut self);
+}
+
+/// An engine that lets others at the caches of its streams. With a graph for N streams at once, a session of it is all N:
+/// its windows are `(N, window_size, 80)`, its log-probabilities `(N, T', V)`, its caches those of N streams.
+#[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
+trait CachedEngine: Engine {
+    /// As in errors.
+    fn name(&self) -> &'static str;
+
+    /// [`Engine::session`], as what it is.
+    fn open(&self) -> Result<Box<dyn CachedSession>, EngineError>;
+}
+
+#[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
+trait CachedSession: Session {
+    /// What the next step will read. Fails after a step that failed.
+    fn caches(&mut self) -> Result<CacheValues<'_>, EngineError>;
+}
+
+/// The caches of a stream, or of several, one behind the other.
+#[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
+struct CacheValues<'a> {
+    channel: &'a mut [f32],
+    time: &'a mut [f32],
+    /// A number for each stream.
+    channel_len: &'a mut [i64],
 }
 
 /// Which engine to run a package on.
@@ -79,8 +127,12 @@ pub struct EngineOptions {
     /// gain from more than one.
     pub threads: usize,
     /// Streams that may be in a step at the same time, at least 1; more of them take turns. On `ort` each costs
-    /// the engine's copy of the weights; on `tract` all may be, whatever is asked for.
+    /// the engine's copy of the weights; on `tract` all may be, whatever is asked for, unless they are batched.
     pub parallel: usize,
+    /// Whether streams that wait for their turn are computed together, where the package has a graph for that in the
+    /// precision that runs: [`Package::batched`]. Nobody waits for company, so a stream that is alone is as fast as
+    /// without; many that are late cost less each. On `ort` that graph's weights are held as often as the other's.
+    pub batch: bool,
 }
 
 impl Default for EngineOptions {
@@ -90,6 +142,7 @@ impl Default for EngineOptions {
             precision: PrecisionChoice::Auto,
             threads: 1,
             parallel: 1,
+            batch: false,
         }
     }
 }
@@ -162,12 +215,16 @@ pub fn load(package: &Package, options: EngineOptions) -> Result<Arc<dyn Engine>
 
 #[cfg(any(feature = "ort", feature = "ort-download"))]
 fn load_ort(package: &Package, options: EngineOptions) -> Result<Arc<dyn Engine>, EngineError> {
-    let graph = choose(
+    let precision = choose(
         package,
         options.precision,
         [Precision::Int8, Precision::Fp32],
     )?;
-    contained("ort", package, || ort::load(package, graph, options))
+    contained("ort", package, || {
+        assemble(package, precision, options, |graph| {
+            ort::load(package.config(), graph, precision, options)
+        })
+    })
 }
 
 #[cfg(not(any(feature = "ort", feature = "ort-download")))]
@@ -181,9 +238,11 @@ fn load_tract(package: &Package, options: EngineOptions) -> Result<Arc<dyn Engin
     if tract::is_fast_on_int8() {
         preferred.reverse();
     }
-    let graph = choose(package, options.precision, preferred)?;
+    let precision = choose(package, options.precision, preferred)?;
     contained("tract", package, || {
-        tract::load(package, graph, options.threads)
+        assemble(package, precision, options, |graph| {
+            tract::load(package.config(), graph, precision, options.threads)
+        })
     })
 }
 
@@ -208,6 +267,22 @@ fn choose(
     package.graph(precision).map(|_| precision)
 }
 
+/// Loads the graph of a precision, and with it the one for several streams where that is wanted and there.
+#[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
+fn assemble(
+    package: &Package,
+    precision: Precision,
+    options: EngineOptions,
+    load: impl Fn(&Graph) -> Result<Arc<dyn CachedEngine>, EngineError>,
+) -> Result<Arc<dyn Engine>, EngineError> {
+    let alone = load(package.graph(precision)?)?;
+    let several = package.batched_graph(precision);
+    let Some(graph) = several.filter(|_| options.batch) else {
+        return Ok(alone);
+    };
+    batched::together(alone, &*load(graph)?, package.config(), options.parallel)
+}
+
 /// Runs a loader that hands a graph from outside to a third-party parser: a panic in there is the
 /// graph's fault and becomes an error like any other.
 #[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
@@ -217,26 +292,34 @@ fn contained(
     load: impl FnOnce() -> Result<Arc<dyn Engine>, EngineError>,
 ) -> Result<Arc<dyn Engine>, EngineError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(load)).unwrap_or_else(|panic| {
-        let reason = panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-            .unwrap_or_else(|| "it stopped without a reason".to_owned());
         Err(EngineError::Load {
             engine,
             path: package.path().display().to_string(),
-            reason,
+            reason: said(&*panic),
         })
     })
 }
 
-/// Writes row-major `(frames, bins)` into `out` as `(bins, frames)`, the layout of `audio_signal`.
+/// What a panic said.
 #[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
-fn transpose(window: &[f32], frames: usize, out: &mut [f32]) {
-    let bins = out.len() / frames;
-    for (frame, row) in window.chunks_exact(bins).enumerate() {
-        for (bin, value) in row.iter().enumerate() {
-            out[bin * frames + frame] = *value;
+fn said(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+        .unwrap_or_else(|| "it stopped without a reason".to_owned())
+}
+
+/// Writes row-major `(frames, bins)` of one stream or several into `out` as `(bins, frames)`, the layout of
+/// `audio_signal`.
+#[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
+fn transpose(windows: &[f32], [bins, frames]: [usize; 2], out: &mut [f32]) {
+    let size = bins * frames;
+    for (window, out) in windows.chunks_exact(size).zip(out.chunks_exact_mut(size)) {
+        for (frame, row) in window.chunks_exact(bins).enumerate() {
+            for (bin, value) in row.iter().enumerate() {
+                out[bin * frames + frame] = *value;
+            }
         }
     }
 }

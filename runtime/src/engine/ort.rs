@@ -12,8 +12,11 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{IoBinding, Session as OrtSession};
 use ort::value::Tensor;
 
-use super::{Engine, EngineError, EngineOptions, Session, transpose};
-use crate::model::{Config, Graph, Package, Precision};
+use super::{
+    CacheValues, CachedEngine, CachedSession, Engine, EngineError, EngineOptions, Session,
+    transpose,
+};
+use crate::model::{Config, Graph, Precision};
 
 const NAME: &str = "ort";
 
@@ -48,29 +51,39 @@ struct Shapes {
 }
 
 impl Shapes {
-    fn new(config: &Config, frames: usize) -> Self {
+    fn new(config: &Config, graph: &Graph) -> Self {
         let [channel1, channel2, channel3] = config.geometry.cache_last_channel;
         let [time1, time2, time3] = config.geometry.cache_last_time;
+        let (streams, frames) = (graph.streams, graph.signature.frames);
         Self {
-            signal: [1, config.features.mel_bins, config.geometry.window_size],
-            log_probs: [1, frames, config.tokens.count],
-            cache_last_channel: [1, channel1, channel2, channel3],
-            cache_last_time: [1, time1, time2, time3],
+            signal: [
+                streams,
+                config.features.mel_bins,
+                config.geometry.window_size,
+            ],
+            log_probs: [streams, frames, config.tokens.count],
+            cache_last_channel: [streams, channel1, channel2, channel3],
+            cache_last_time: [streams, time1, time2, time3],
         }
+    }
+
+    /// Of each of the three inputs that are one number a stream.
+    fn lengths(&self) -> [usize; 1] {
+        [self.signal[0]]
     }
 }
 
 pub(super) fn load(
-    package: &Package,
+    config: &Config,
+    graph: &Graph,
     precision: Precision,
     options: EngineOptions,
-) -> Result<Arc<dyn Engine>, EngineError> {
+) -> Result<Arc<dyn CachedEngine>, EngineError> {
     let EngineOptions {
         threads, parallel, ..
     } = options;
-    let graph = package.graph(precision)?;
     let environment = environment()?;
-    let shapes = Shapes::new(package.config(), graph.signature.frames);
+    let shapes = Shapes::new(config, graph);
     let turn = |graph: OrtSession| {
         let spare = Caches::new(&graph, &shapes)?;
         Ok(Arc::new(Mutex::new(Turn { graph, spare })))
@@ -187,9 +200,7 @@ fn library_name() -> String {
 
 impl Engine for OrtEngine {
     fn session(&self) -> Result<Box<dyn Session>, EngineError> {
-        self.open()
-            .map(|session| Box::new(session) as Box<dyn Session>)
-            .map_err(|error| run_error(&error))
+        Ok(CachedEngine::open(self)?)
     }
 
     fn description(&self) -> &str {
@@ -197,8 +208,20 @@ impl Engine for OrtEngine {
     }
 }
 
+impl CachedEngine for OrtEngine {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn open(&self) -> Result<Box<dyn CachedSession>, EngineError> {
+        self.stream()
+            .map(|stream| Box::new(stream) as Box<dyn CachedSession>)
+            .map_err(|error| run_error(&error))
+    }
+}
+
 impl OrtEngine {
-    fn open(&self) -> ort::Result<OrtStream> {
+    fn stream(&self) -> ort::Result<OrtStream> {
         // Those with the fewest others to wait for, as far as anybody knows.
         let Some(shared) = self.turns.iter().min_by_key(|turn| Arc::strong_count(turn)) else {
             unreachable!("an engine is loaded at least once")
@@ -206,9 +229,9 @@ impl OrtEngine {
         let turn = shared.lock().unwrap_or_else(PoisonError::into_inner);
         let allocator = turn.graph.allocator();
         let mut signal = Tensor::<f32>::new(allocator, self.shapes.signal)?;
-        let mut length = Tensor::<i64>::new(allocator, [1_usize])?;
+        let mut length = Tensor::<i64>::new(allocator, self.shapes.lengths())?;
         let mut log_probs = Tensor::<f32>::new(allocator, self.shapes.log_probs)?;
-        let mut encoded_lengths = Tensor::<i64>::new(allocator, [1_usize])?;
+        let mut encoded_lengths = Tensor::<i64>::new(allocator, self.shapes.lengths())?;
         signal.try_extract_tensor_mut::<f32>()?.1.fill(0.0);
         length
             .try_extract_tensor_mut::<i64>()?
@@ -225,7 +248,7 @@ impl OrtEngine {
             caches: Caches::new(&turn.graph, &self.shapes)?,
             turn: Arc::clone(shared),
             names: Arc::clone(&self.names),
-            frames: self.shapes.signal[2],
+            window: [self.shapes.signal[1], self.shapes.signal[2]],
             signal,
             log_probs,
             binding,
@@ -245,16 +268,29 @@ impl Caches {
         let mut caches = Self {
             channel: Tensor::new(allocator, shapes.cache_last_channel)?,
             time: Tensor::new(allocator, shapes.cache_last_time)?,
-            channel_len: Tensor::new(allocator, [1_usize])?,
+            channel_len: Tensor::new(allocator, shapes.lengths())?,
         };
         caches.clear()?;
         Ok(caches)
     }
 
+    fn values(&mut self) -> ort::Result<CacheValues<'_>> {
+        Ok(CacheValues {
+            channel: self.channel.try_extract_tensor_mut::<f32>()?.1,
+            time: self.time.try_extract_tensor_mut::<f32>()?.1,
+            channel_len: self.channel_len.try_extract_tensor_mut::<i64>()?.1,
+        })
+    }
+
     fn clear(&mut self) -> ort::Result<()> {
-        self.channel.try_extract_tensor_mut::<f32>()?.1.fill(0.0);
-        self.time.try_extract_tensor_mut::<f32>()?.1.fill(0.0);
-        self.channel_len.try_extract_tensor_mut::<i64>()?.1.fill(0);
+        let CacheValues {
+            channel,
+            time,
+            channel_len,
+        } = self.values()?;
+        channel.fill(0.0);
+        time.fill(0.0);
+        channel_len.fill(0);
         Ok(())
     }
 }
@@ -262,8 +298,8 @@ impl Caches {
 struct OrtStream {
     turn: Arc<Mutex<Turn>>,
     names: Arc<Names>,
-    /// Frames of a window.
-    frames: usize,
+    /// Bins and frames of a window.
+    window: [usize; 2],
     signal: Tensor<f32>,
     log_probs: Tensor<f32>,
     caches: Caches,
@@ -272,9 +308,9 @@ struct OrtStream {
 }
 
 impl OrtStream {
-    fn run(&mut self, window: &[f32]) -> ort::Result<&[f32]> {
+    fn run(&mut self, windows: &[f32]) -> ort::Result<&[f32]> {
         let (_, signal) = self.signal.try_extract_tensor_mut::<f32>()?;
-        transpose(window, self.frames, signal);
+        transpose(windows, self.window, signal);
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let Turn { graph, spare } = &mut *turn;
         let [.., channel, time, channel_len] = &self.names.inputs;
@@ -291,6 +327,12 @@ impl OrtStream {
         std::mem::swap(&mut self.caches, spare);
         drop(turn);
         Ok(self.log_probs.try_extract_tensor::<f32>()?.1)
+    }
+}
+
+impl CachedSession for OrtStream {
+    fn caches(&mut self) -> Result<CacheValues<'_>, EngineError> {
+        self.caches.values().map_err(|error| run_error(&error))
     }
 }
 

@@ -20,6 +20,7 @@ use crate::lm::LmOptions;
 ///   "tokens":    {"file": "tokens.txt", "sha256": "9f86…", "count": 129, "blank_id": 128},
 ///   "graphs":    {"fp32": {"file": "model.onnx", "sha256": "60d0…"},
 ///                 "int8": {"file": "model.int8.onnx", "sha256": "fd61…"}},
+///   "batched":   {"file": "model.batch8.onnx", "sha256": "0c3e…", "streams": 8},
 ///   "language_model": {"file": "lm-en.lm", "weight": 0.5, "word_bonus": 1.0, "unknown_penalty": 10.0},
 ///   "confidence": {"slope": 1.7, "offset": -0.4},
 ///   "training":  {"recipe": "…", "data": "…", "commit": "…"},
@@ -53,6 +54,9 @@ pub struct Config {
     pub tokens: TokenFacts,
     /// The graphs in the package.
     pub graphs: Graphs,
+    /// The fp32 graph for several streams at once, for servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batched: Option<BatchedGraph>,
     /// A language model in the package, for whoever asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language_model: Option<BundledLm>,
@@ -139,6 +143,18 @@ pub struct GraphFile {
     /// Its [`sha256`](super::sha256()), if it is to be checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+}
+
+/// The fp32 graph once more, for several streams in one run: every shape begins with their number instead of 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchedGraph {
+    /// File name in the package.
+    pub file: String,
+    /// Its [`sha256`](super::sha256()), if it is to be checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Streams in one run.
+    pub streams: usize,
 }
 
 /// A language model and what suits it with this model; where a number is absent, that of
@@ -238,6 +254,8 @@ pub struct Measurement {
 const MAX_WINDOW: usize = 6_000;
 /// Largest number of elements of a cache (256 MB of floats).
 const MAX_CACHE: usize = 1 << 26;
+/// Most streams in one run.
+const MAX_STREAMS: usize = 1_024;
 /// Largest token inventory.
 const MAX_TOKENS: usize = 1 << 17;
 /// Largest number of log-probabilities that a step gives (256 MB of floats).
@@ -412,6 +430,20 @@ impl Config {
             if let Some(graph) = graph {
                 check_file_name(&graph.file, field, path)?;
             }
+        }
+        if let Some(BatchedGraph { file, streams, .. }) = &self.batched {
+            check_file_name(file, "batched.file", path)?;
+            let channel = cache_last_channel.iter().product();
+            let time = cache_last_time.iter().product();
+            let outputs = window_size.div_ceil(*subsampling_factor) * count;
+            let largest = (window_size * mel_bins).max(channel).max(time).max(outputs);
+            let most = MAX_STREAMS.min(MAX_CACHE / largest);
+            check(
+                (1..=most).contains(streams),
+                "batched.streams",
+                format!("1 to {most} (inputs and outputs of at most {MAX_CACHE} values)"),
+                streams.to_string(),
+            )?;
         }
 
         if let Some(lm) = &self.language_model {

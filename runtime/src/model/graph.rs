@@ -97,8 +97,13 @@ pub(crate) struct Signature {
 const FLOAT: i32 = 1;
 const INT64: i32 = 7;
 
-/// Holds an ONNX file against its configuration.
-pub(crate) fn check(onnx: &[u8], config: &Config, path: &Path) -> Result<Signature, PackageError> {
+/// Holds an ONNX file for so many streams at once against its configuration.
+pub(crate) fn check(
+    onnx: &[u8],
+    config: &Config,
+    streams: usize,
+    path: &Path,
+) -> Result<Signature, PackageError> {
     let onnx_error = |reason: String| PackageError::Onnx {
         path: path.to_owned(),
         reason,
@@ -125,25 +130,25 @@ pub(crate) fn check(onnx: &[u8], config: &Config, path: &Path) -> Result<Signatu
         cache_last_channel,
         cache_last_time,
     } = &config.geometry;
-    let cache = |dims: &[usize; 3]| [1, dims[0], dims[1], dims[2]];
+    let cache = |dims: &[usize; 3]| [streams, dims[0], dims[1], dims[2]];
     let (channel, time) = (cache(cache_last_channel), cache(cache_last_time));
     let mel_bins = config.features.mel_bins;
     let inputs: [(i32, &[usize]); 5] = [
-        (FLOAT, &[1, mel_bins, *window_size]),
-        (INT64, &[1]),
+        (FLOAT, &[streams, mel_bins, *window_size]),
+        (INT64, &[streams]),
         (FLOAT, &channel),
         (FLOAT, &time),
-        (INT64, &[1]),
+        (INT64, &[streams]),
     ];
     let inputs = bind(&graph.inputs, "input", &CONTRACT_INPUTS, &inputs, path)?;
 
     let frames = chunk_shift / subsampling_factor;
     let outputs: [(i32, &[usize]); 5] = [
-        (FLOAT, &[1, frames, config.tokens.count]),
-        (INT64, &[1]),
+        (FLOAT, &[streams, frames, config.tokens.count]),
+        (INT64, &[streams]),
         (FLOAT, &channel),
         (FLOAT, &time),
-        (INT64, &[1]),
+        (INT64, &[streams]),
     ];
     let outputs = bind(&graph.outputs, "output", &CONTRACT_OUTPUTS, &outputs, path)?;
 

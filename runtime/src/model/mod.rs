@@ -1,7 +1,7 @@
 //! A model package: a directory (or three pieces of memory) that holds one streaming recogniser.
 //!
 //! ```text
-//! model.onnx  model.int8.onnx  tokens.txt  config.json  README.md  (lm.lm)
+//! model.onnx  model.int8.onnx  (model.batch8.onnx)  tokens.txt  config.json  README.md  (lm.lm)
 //! ```
 //!
 //! [`Package`] reads and validates all of it before any engine sees it: `config.json` field by
@@ -22,12 +22,14 @@ mod wire;
 
 pub use checksum::sha256;
 pub use config::{
-    BundledLm, Calibration, Config, Features, Geometry, GraphFile, Graphs, Measurement, Streaming,
-    TokenFacts,
+    BatchedGraph, BundledLm, Calibration, Config, Features, Geometry, GraphFile, Graphs,
+    Measurement, Streaming, TokenFacts,
 };
 pub use error::PackageError;
 pub use graph::{CONTRACT_INPUTS, CONTRACT_OUTPUTS};
+#[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
+pub(crate) use package::Graph;
 #[cfg(feature = "tract")]
-pub(crate) use package::{Graph, GraphBytes};
+pub(crate) use package::GraphBytes;
 pub use package::{GraphSource, Package, Precision};
 pub use tokens::{TokenId, Tokens, WORD_START};

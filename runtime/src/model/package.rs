@@ -63,6 +63,7 @@ pub struct Package {
     tokens: Tokens,
     fp32: Option<Graph>,
     int8: Option<Graph>,
+    batched: Option<Graph>,
     language_model: Option<Arc<LanguageModel>>,
 }
 
@@ -75,6 +76,8 @@ pub struct Package {
 pub(crate) struct Graph {
     pub(crate) source: GraphSource,
     pub(crate) signature: Signature,
+    /// Streams in one run.
+    pub(crate) streams: usize,
     /// Named in errors.
     pub(crate) path: PathBuf,
     /// What `config.json` says of a file.
@@ -163,18 +166,27 @@ impl Package {
         let config = Config::parse(&read(&config_path, MAX_CONFIG)?, &config_path)?;
         let tokens_path = directory.join(&config.tokens.file);
         let tokens = parse_tokens(&read(&tokens_path, MAX_TOKENS)?, &config, &tokens_path)?;
-        let graph = |file: &Option<super::GraphFile>| {
-            let Some(file) = file else { return Ok(None) };
-            let path = directory.join(&file.file);
-            let signature = graph::check(&map(&path)?, &config, &path)?;
-            Ok(Some(Graph {
+        let graph = |file: &str, sha256: &Option<String>, streams: usize| {
+            let path = directory.join(file);
+            let signature = graph::check(&map(&path)?, &config, streams, &path)?;
+            Ok(Graph {
                 source: GraphSource::File(path.clone()),
                 signature,
+                streams,
                 path,
-                sha256: file.sha256.clone(),
-            }))
+                sha256: sha256.clone(),
+            })
         };
-        let (fp32, int8) = (graph(&config.graphs.fp32)?, graph(&config.graphs.int8)?);
+        let single = |file: &Option<super::GraphFile>| {
+            let file = file.as_ref();
+            file.map(|file| graph(&file.file, &file.sha256, 1))
+                .transpose()
+        };
+        let (fp32, int8) = (single(&config.graphs.fp32)?, single(&config.graphs.int8)?);
+        let batched = config.batched.as_ref();
+        let batched = batched
+            .map(|batched| graph(&batched.file, &batched.sha256, batched.streams))
+            .transpose()?;
         let language_model = match &config.language_model {
             Some(lm) => {
                 let path = directory.join(&lm.file);
@@ -190,6 +202,7 @@ impl Package {
             tokens,
             fp32,
             int8,
+            batched,
             language_model,
         })
     }
@@ -199,7 +212,7 @@ impl Package {
     /// # Errors
     /// [`PackageError::Checksum`] for a file that is another one or damaged.
     pub fn verify(&self) -> Result<(), PackageError> {
-        [&self.fp32, &self.int8]
+        [&self.fp32, &self.int8, &self.batched]
             .into_iter()
             .flatten()
             .try_for_each(|graph| graph.bytes().map(drop))
@@ -207,7 +220,7 @@ impl Package {
 
     /// Builds a package from memory, for callers whose model is not on a file system (an app's
     /// assets, an embedded image). `graph` is used for the precision given with it, and the
-    /// package then has that one only. A language model is not looked for:
+    /// package then has that one only, and none for several streams at once. A language model is not looked for:
     /// [`with_language_model`](Self::with_language_model) adds it.
     ///
     /// # Errors
@@ -230,10 +243,11 @@ impl Package {
         };
         let expected = file.as_ref().and_then(|file| file.sha256.as_ref());
         checksum::check(&graph, expected, &path)?;
-        let signature = graph::check(&graph, &config, &path)?;
+        let signature = graph::check(&graph, &config, 1, &path)?;
         let graph = Some(Graph {
             source: GraphSource::Memory(graph),
             signature,
+            streams: 1,
             path,
             sha256: None,
         });
@@ -247,6 +261,7 @@ impl Package {
             tokens,
             fp32,
             int8,
+            batched: None,
             language_model: None,
         })
     }
@@ -303,6 +318,21 @@ impl Package {
     #[must_use]
     pub fn source(&self, precision: Precision) -> Option<&GraphSource> {
         self.slot(precision).as_ref().map(|graph| &graph.source)
+    }
+
+    /// Streams in one run of the package's batched graph, if it has one; its arithmetic is
+    /// [`Fp32`](Precision::Fp32).
+    #[must_use]
+    pub fn batched(&self) -> Option<usize> {
+        self.batched.as_ref().map(|graph| graph.streams)
+    }
+
+    /// The graph for several streams at once, if it computes with this precision.
+    #[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
+    pub(crate) fn batched_graph(&self, precision: Precision) -> Option<&Graph> {
+        self.batched
+            .as_ref()
+            .filter(|_| precision == Precision::Fp32)
     }
 
     #[cfg_attr(

@@ -58,7 +58,11 @@ fn router(server: Arc<Server>) -> Router {
 
 async fn metrics(State(server): State<Arc<Server>>) -> Response {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4");
-    ([(header::CONTENT_TYPE, kind)], server.metrics.text()).into_response()
+    let batching = server.recognizer.batching();
+    let text = server
+        .metrics
+        .text(batching.map_or(0, |batching| batching.steps));
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 /// What clients for `OpenAI` ask before anything else.

@@ -90,15 +90,15 @@ impl Metrics {
         self.lags[bucket].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// All of it, in Prometheus' text format.
-    pub(crate) fn text(&self) -> String {
+    /// All of it, in Prometheus' text format; the engine has counted the `batched` steps.
+    pub(crate) fn text(&self, batched: u64) -> String {
         let mut out = String::new();
         // Writing into a string does not fail.
-        let _ = self.write(&mut out);
+        let _ = self.write(&mut out, batched);
         out
     }
 
-    fn write(&self, out: &mut String) -> fmt::Result {
+    fn write(&self, out: &mut String, batched: u64) -> fmt::Result {
         let open = self.open.load(Ordering::Relaxed);
         head(
             out,
@@ -141,6 +141,9 @@ impl Metrics {
             head(out, name, "counter", help)?;
             writeln!(out, "{name} {}", seconds.get())?;
         }
+        let help = "Chunks that were computed together with those of other streams.";
+        head(out, "sori_batched_steps_total", "counter", help)?;
+        writeln!(out, "sori_batched_steps_total {batched}")?;
         let help = "From a piece of sound to its words: waiting for a thread, and its work.";
         head(out, "sori_lag_seconds", "histogram", help)?;
         let mut below = 0;

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use sori::Recognizer;
 use tokio::sync::{Semaphore, watch};
 
 pub(crate) use access::{Access, read_tokens};
@@ -38,6 +39,7 @@ struct Server {
     /// Files that may be received at once.
     uploads: Arc<Semaphore>,
     metrics: Arc<Metrics>,
+    recognizer: Recognizer,
     closing: Closing,
 }
 
@@ -57,8 +59,10 @@ impl Closing {
 pub(crate) struct Settings {
     pub(crate) access: Access,
     pub(crate) limits: Limits,
-    /// Threads that recognise.
-    pub(crate) workers: usize,
+    /// Threads that recognise, or wait for another that does it for them.
+    pub(crate) threads: usize,
+    /// What streams are of.
+    pub(crate) recognizer: Recognizer,
 }
 
 /// Answers on `listener` until `closing` says that it is time to end.
@@ -72,7 +76,8 @@ pub(crate) fn run(
     let Settings {
         access,
         limits,
-        workers,
+        threads,
+        recognizer,
     } = settings;
     let metrics = Arc::new(Metrics::default());
     let server = Arc::new(Server {
@@ -81,12 +86,13 @@ pub(crate) fn run(
         uploads: Arc::new(Semaphore::new(Limits::UPLOADS)),
         limits,
         metrics,
+        recognizer,
         closing,
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(workers)
+        .max_blocking_threads(threads)
         // A thread keeps what it has warmed up.
         .thread_keep_alive(Duration::from_secs(3600))
         .build()

@@ -8,7 +8,9 @@ use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice, load};
 use sori::lm::{LanguageModel, LmOptions};
 use sori::model::{Package, PackageError, Precision};
 
-use crate::{complaint, package};
+use sori_tests::tone::ToneModel;
+
+use crate::{complaint, config, package};
 
 #[test]
 fn a_language_model_in_a_package_is_checked_with_it() {
@@ -146,5 +148,74 @@ fn tokens_that_disagree_with_the_configuration() {
     assert_eq!(
         complaint(|directory| fs::write(directory.join("tokens.txt"), b"a 0\n\xff 1\n").unwrap()),
         "tokens.txt:2: not UTF-8 text"
+    );
+}
+
+#[test]
+fn a_batched_graph_that_disagrees_with_the_configuration() {
+    type Change = fn(&mut Value);
+    let batched = |change: Change, damage: fn(&Path)| {
+        complaint(|directory| {
+            ToneModel::default()
+                .write_batched_package(directory, 3)
+                .unwrap();
+            let path = directory.join("config.json");
+            let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            change(&mut config["batched"]);
+            fs::write(path, config.to_string()).unwrap();
+            damage(directory);
+        })
+    };
+    let cases: [(Change, &str); 5] = [
+        (
+            |batched| batched["streams"] = 4.into(),
+            "model.batch3.onnx: input 0 (audio_signal): expected f32 (4, 80, 32), found \"audio_signal\" f32 (3, 80, 32)",
+        ),
+        (
+            |batched| batched["file"] = "model.onnx".into(),
+            "model.onnx: input 0 (audio_signal): expected f32 (3, 80, 32)",
+        ),
+        (
+            |batched| batched["streams"] = 0.into(),
+            "config.json: batched.streams: expected 1 to 1024 (inputs and outputs of at most 67108864 values), found 0",
+        ),
+        (
+            |batched| batched["streams"] = u64::MAX.into(),
+            "config.json: batched.streams: expected 1 to 1024",
+        ),
+        (
+            |batched| batched["file"] = "../model.onnx".into(),
+            "config.json: batched.file: expected a file name without folders",
+        ),
+    ];
+    for (change, expected) in cases {
+        let found = batched(change, |_| ());
+        assert!(
+            found.starts_with(expected),
+            "expected {expected}\n   found {found}"
+        );
+    }
+    let gone = batched(
+        |_| (),
+        |directory| fs::remove_file(directory.join("model.batch3.onnx")).unwrap(),
+    );
+    assert!(
+        gone.starts_with("model.batch3.onnx: missing from the model package"),
+        "{gone}"
+    );
+    let other = batched(
+        |batched| batched["sha256"] = sori::model::sha256(b"another").into(),
+        |_| (),
+    );
+    assert!(other.starts_with("model.batch3.onnx: damaged"), "{other}");
+
+    // A stream's caches may be as large as all sizes allow; then there is no room for a second one's.
+    let large = config(|config| {
+        config["geometry"]["cache_last_time"] = serde_json::json!([1, 1, 1 << 26]);
+        config["batched"] = serde_json::json!({"file": "model.batch2.onnx", "streams": 2});
+    });
+    assert!(
+        large.starts_with("config.json: batched.streams: expected 1 to 1 ("),
+        "{large}"
     );
 }

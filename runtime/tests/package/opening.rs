@@ -20,6 +20,7 @@ fn a_good_package_opens_and_runs_on_both_engines() {
                 precision: PrecisionChoice::Exactly(precision),
                 threads: 2,
                 parallel: 3,
+                ..EngineOptions::default()
             };
             let engine = load(&package, options).unwrap();
             assert!(

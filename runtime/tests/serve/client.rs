@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -37,10 +38,16 @@ impl Drop for Server {
 
 impl Server {
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::of(Path::new(TONE), arguments)
+    }
+
+    /// A server of another model than the usual one.
+    pub(crate) fn of(model: &Path, arguments: &[&str]) -> Self {
         let elsewhere = arguments.contains(&"--listen");
         let listen = ["--listen", "127.0.0.1:0"];
         let mut child = Command::new(env!("CARGO_BIN_EXE_sori"))
-            .args(["serve", "--model", TONE, "--engine", "tract"])
+            .args(["serve", "--engine", "tract", "--model"])
+            .arg(model)
             .args(if elsewhere { &[][..] } else { &listen })
             .args(arguments)
             .env_remove("SORI_MODEL")

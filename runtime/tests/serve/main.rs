@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod access;
+mod batched;
 mod browser;
 mod churn;
 mod client;

@@ -36,6 +36,20 @@ impl ToneModel {
     /// If `chunk_frames` is not a positive multiple of [`SUBSAMPLING`].
     #[must_use]
     pub fn graph(&self, precision: Precision) -> ModelProto {
+        self.graph_of(1, precision)
+    }
+
+    /// The float graph for so many streams at once.
+    ///
+    /// # Panics
+    ///
+    /// As [`graph`](Self::graph).
+    #[must_use]
+    pub fn batched_graph(&self, streams: usize) -> ModelProto {
+        self.graph_of(streams, Precision::Fp32)
+    }
+
+    fn graph_of(&self, streams: usize, precision: Precision) -> ModelProto {
         assert!(
             self.chunk_frames > 0 && self.chunk_frames.is_multiple_of(SUBSAMPLING),
             "chunk_frames is {}: expected a positive multiple of {SUBSAMPLING}",
@@ -44,33 +58,27 @@ impl ToneModel {
         let window = self.window_frames();
         let outputs = self.chunk_outputs();
 
-        let mut graph = Builder::default();
-        graph.input("audio_signal", DataType::Float, &[1, MEL_BINS, window]);
-        graph.input("length", DataType::Int64, &[1]);
+        let mut graph = Builder::of(streams);
+        let cache = |[dim1, dim2, dim3]: [usize; 3]| [streams, dim1, dim2, dim3];
+        let (channel, time) = (cache(CACHE_LAST_CHANNEL), cache(CACHE_LAST_TIME));
         graph.input(
-            "cache_last_channel",
+            "audio_signal",
             DataType::Float,
-            &batch_of_one(CACHE_LAST_CHANNEL),
+            &[streams, MEL_BINS, window],
         );
-        graph.input(
-            "cache_last_time",
-            DataType::Float,
-            &batch_of_one(CACHE_LAST_TIME),
-        );
-        graph.input("cache_last_channel_len", DataType::Int64, &[1]);
-        graph.output("logprobs", DataType::Float, &[1, outputs, TOKENS.len()]);
-        graph.output("encoded_lengths", DataType::Int64, &[1]);
+        graph.input("length", DataType::Int64, &[streams]);
+        graph.input("cache_last_channel", DataType::Float, &channel);
+        graph.input("cache_last_time", DataType::Float, &time);
+        graph.input("cache_last_channel_len", DataType::Int64, &[streams]);
         graph.output(
-            "cache_last_channel_next",
+            "logprobs",
             DataType::Float,
-            &batch_of_one(CACHE_LAST_CHANNEL),
+            &[streams, outputs, TOKENS.len()],
         );
-        graph.output(
-            "cache_last_time_next",
-            DataType::Float,
-            &batch_of_one(CACHE_LAST_TIME),
-        );
-        graph.output("cache_last_channel_len_next", DataType::Int64, &[1]);
+        graph.output("encoded_lengths", DataType::Int64, &[streams]);
+        graph.output("cache_last_channel_next", DataType::Float, &channel);
+        graph.output("cache_last_time_next", DataType::Float, &time);
+        graph.output("cache_last_channel_len_next", DataType::Int64, &[streams]);
 
         self.frames(&mut graph);
         match precision {
@@ -100,7 +108,8 @@ impl ToneModel {
         let window = self.window_frames();
         graph.int64("frame_index", &[1, 1, window], (0..window as i64).collect());
         graph.float("zero", &[], vec![0.0]);
-        graph.node("Less", &["frame_index", "length"], &["frame_is_valid"]);
+        let length = graph.beside_rows("length");
+        graph.node("Less", &["frame_index", &length], &["frame_is_valid"]);
         graph.node(
             "Where",
             &["frame_is_valid", "audio_signal", "zero"],
@@ -108,7 +117,7 @@ impl ToneModel {
         );
         graph.reshape(
             "cache_last_time",
-            &[1, MEL_BINS, PAST_FRAMES],
+            &[graph.streams, MEL_BINS, PAST_FRAMES],
             "past_frames",
         );
         graph.concat(&["past_frames", "valid_frames"], 2, "frames");
@@ -117,7 +126,7 @@ impl ToneModel {
         graph.slice("frames", 2, self.chunk_frames..end, "past_frames_next");
         graph.reshape(
             "past_frames_next",
-            &batch_of_one(CACHE_LAST_TIME),
+            &[graph.streams, 1, MEL_BINS, PAST_FRAMES],
             "cache_last_time_next",
         );
     }
@@ -161,12 +170,17 @@ impl ToneModel {
     fn average(&self, graph: &mut Builder) {
         let outputs = self.chunk_outputs();
         let rows = HISTORY + outputs;
-        graph.reshape("cache_last_channel", &[1, HISTORY, BLANK], "past_scores");
+        let streams = graph.streams;
+        graph.reshape(
+            "cache_last_channel",
+            &[streams, HISTORY, BLANK],
+            "past_scores",
+        );
         graph.concat(&["past_scores", "scores"], 1, "all_scores");
         graph.slice("all_scores", 1, outputs..rows, "past_scores_next");
         graph.reshape(
             "past_scores_next",
-            &batch_of_one(CACHE_LAST_CHANNEL),
+            &[streams, 1, HISTORY, BLANK],
             "cache_last_channel_next",
         );
 
@@ -178,7 +192,8 @@ impl ToneModel {
             &["history", "cache_last_channel_len"],
             &["invalid_rows"],
         );
-        graph.node("Less", &["row_index", "invalid_rows"], &["row_is_invalid"]);
+        let invalid_rows = graph.beside_rows("invalid_rows");
+        graph.node("Less", &["row_index", &invalid_rows], &["row_is_invalid"]);
         graph.node(
             "Where",
             &["row_is_invalid", "zero", "one"],
@@ -210,7 +225,12 @@ impl ToneModel {
     fn log_probabilities(&self, graph: &mut Builder) {
         let outputs = self.chunk_outputs();
         graph.float("tone_logit", &[], vec![TONE_LOGIT]);
-        graph.float("blank_logits", &[1, outputs, 1], vec![BLANK_LOGIT; outputs]);
+        let streams = graph.streams;
+        graph.float(
+            "blank_logits",
+            &[streams, outputs, 1],
+            vec![BLANK_LOGIT; streams * outputs],
+        );
         graph.node("Mul", &["average", "tone_logit"], &["tone_logits"]);
         graph.concat(&["tone_logits", "blank_logits"], 2, "logits");
         graph.node_with(
@@ -351,8 +371,4 @@ fn bin_weights<T: Copy>(own: T, others: T, elsewhere: T) -> Vec<T> {
         }
     }
     weights
-}
-
-fn batch_of_one([dim1, dim2, dim3]: [usize; 3]) -> [usize; 4] {
-    [1, dim1, dim2, dim3]
 }

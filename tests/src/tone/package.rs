@@ -31,6 +31,22 @@ impl ToneModel {
         write_sample(&directory.join("sample.wav"))
     }
 
+    /// Writes the model package, and in it the float graph for so many streams at once.
+    ///
+    /// # Errors
+    ///
+    /// If the directory or a file in it cannot be written.
+    pub fn write_batched_package(&self, directory: &Path, streams: usize) -> io::Result<()> {
+        self.write_package(directory)?;
+        let file = format!("model.batch{streams}.onnx");
+        let graph = self.batched_graph(streams).encode_to_vec();
+        std::fs::write(directory.join(&file), graph)?;
+        let batched =
+            format!("{{\n  \"batched\": {{ \"file\": \"{file}\", \"streams\": {streams} }},");
+        let config = self.config().replacen('{', &batched, 1);
+        std::fs::write(directory.join("config.json"), config)
+    }
+
     /// The text of `config.json`.
     #[must_use]
     pub fn config(&self) -> String {

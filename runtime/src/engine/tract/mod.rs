@@ -9,8 +9,8 @@ use tract_onnx::tract_core::internal::{
     EvalContext, OpState, SessionId, TractErrorContext, anyhow, ensure,
 };
 
-use super::{Engine, EngineError, Session, transpose};
-use crate::model::{Graph, GraphBytes, Package, Precision};
+use super::{CacheValues, CachedEngine, CachedSession, Engine, EngineError, Session, transpose};
+use crate::model::{Config, Graph, GraphBytes, Precision};
 
 #[cfg(target_arch = "x86_64")]
 mod int8;
@@ -34,19 +34,16 @@ struct TractEngine {
     /// thread would leave it behind.
     session: SessionId,
     _owner: Mutex<TypedSimpleState>,
-    /// Frames of a window.
-    frames: usize,
     shapes: [Vec<usize>; 3],
     description: String,
 }
 
 pub(super) fn load(
-    package: &Package,
+    config: &Config,
+    graph: &Graph,
     precision: Precision,
     threads: usize,
-) -> Result<Arc<dyn Engine>, EngineError> {
-    let graph = package.graph(precision)?;
-    let config = package.config();
+) -> Result<Arc<dyn CachedEngine>, EngineError> {
     let refuse = |error: &dyn std::fmt::Display| EngineError::Load {
         engine: NAME,
         path: graph.path.display().to_string(),
@@ -66,10 +63,14 @@ pub(super) fn load(
         .and_then(|model| TypedRunnableModel::new_with_options(model, &options))
         .map_err(|error| refuse(&format!("{error:#}")))?;
 
-    let cache = |dims: [usize; 3]| vec![1, dims[0], dims[1], dims[2]];
-    let frames = config.geometry.window_size;
+    let streams = graph.streams;
+    let cache = |dims: [usize; 3]| vec![streams, dims[0], dims[1], dims[2]];
     let shapes = [
-        vec![1, config.features.mel_bins, frames],
+        vec![
+            streams,
+            config.features.mel_bins,
+            config.geometry.window_size,
+        ],
         cache(config.geometry.cache_last_channel),
         cache(config.geometry.cache_last_time),
     ];
@@ -81,7 +82,6 @@ pub(super) fn load(
         plan,
         session,
         _owner: Mutex::new(owner),
-        frames,
         shapes,
         description: format!("tract {VERSION}, {precision}, {threads} thread(s)"),
     }))
@@ -90,13 +90,13 @@ pub(super) fn load(
 /// The session of a state, which only an operator in evaluation is told: the first one tells, and then it is enough.
 fn session_of(state: &mut TypedSimpleState, shapes: &[Vec<usize>; 3]) -> TractResult<SessionId> {
     let [signal, channel, time] = shapes;
-    let integer = || tensor1(&[0_i64]).into_tvalue();
+    let lengths = || Tensor::zero::<i64>(&signal[..1]).map(IntoTValue::into_tvalue);
     let inputs = tvec![
         Tensor::zero::<f32>(signal)?.into_tvalue(),
-        integer(),
+        lengths()?,
         Tensor::zero::<f32>(channel)?.into_tvalue(),
         Tensor::zero::<f32>(time)?.into_tvalue(),
-        integer(),
+        lengths()?,
     ];
     let mut session = None;
     let asked = state.run_plan_with_eval(inputs, |context, _, _, _| {
@@ -184,26 +184,7 @@ const VERSION: &str = "0.23";
 
 impl Engine for TractEngine {
     fn session(&self) -> Result<Box<dyn Session>, EngineError> {
-        let open = || -> TractResult<TractStream> {
-            let zeros = |shape: &[usize]| Tensor::zero::<f32>(shape);
-            let [signal, channel, time] = &self.shapes;
-            Ok(TractStream {
-                state: self.plan.spawn()?,
-                session: self.session,
-                frames: self.frames,
-                signal: zeros(signal)?,
-                caches: tvec![
-                    zeros(channel)?.into_tvalue(),
-                    zeros(time)?.into_tvalue(),
-                    Tensor::zero::<i64>(&[1])?.into_tvalue(),
-                ],
-                log_probs: Tensor::zero::<f32>(&[0])?.into_tvalue(),
-                cache_shapes: [channel.clone(), time.clone()],
-            })
-        };
-        open()
-            .map(|stream| Box::new(stream) as Box<dyn Session>)
-            .map_err(|error| run_error(&error))
+        Ok(CachedEngine::open(self)?)
     }
 
     fn description(&self) -> &str {
@@ -211,37 +192,97 @@ impl Engine for TractEngine {
     }
 }
 
+impl CachedEngine for TractEngine {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn open(&self) -> Result<Box<dyn CachedSession>, EngineError> {
+        self.stream()
+            .map(|stream| Box::new(stream) as Box<dyn CachedSession>)
+            .map_err(|error| run_error(&error))
+    }
+}
+
+impl TractEngine {
+    fn stream(&self) -> TractResult<TractStream> {
+        let [signal, channel, time] = &self.shapes;
+        let lengths = vec![signal[2] as i64; signal[0]];
+        Ok(TractStream {
+            state: self.plan.spawn()?,
+            session: self.session,
+            window: [signal[1], signal[2]],
+            signal: Tensor::zero::<f32>(signal)?,
+            lengths: tensor1(&lengths).into_tvalue(),
+            caches: zeros(channel, time)?,
+            log_probs: Tensor::zero::<f32>(&[0])?.into_tvalue(),
+            cache_shapes: [channel.clone(), time.clone()],
+        })
+    }
+}
+
+/// The caches of streams that have heard nothing.
+fn zeros(channel: &[usize], time: &[usize]) -> TractResult<TVec<Tensor>> {
+    Ok(tvec![
+        Tensor::zero::<f32>(channel)?,
+        Tensor::zero::<f32>(time)?,
+        Tensor::zero::<i64>(&channel[..1])?,
+    ])
+}
+
+/// The values of a cache, to be read and changed.
+fn values<T: Datum>(cache: &mut Tensor) -> Result<&mut [T], EngineError> {
+    let view = cache.to_plain_array_view_mut::<T>();
+    let values = view.map_err(|error| run_error(&error))?.into_slice();
+    values.ok_or_else(|| run_error(&anyhow!("a cache that is in pieces")))
+}
+
 struct TractStream {
     state: TypedSimpleState,
     session: SessionId,
-    frames: usize,
+    /// Bins and frames of a window.
+    window: [usize; 2],
     signal: Tensor,
-    caches: TVec<TValue>,
+    /// Frames of each stream's window that are real: all.
+    lengths: TValue,
+    caches: TVec<Tensor>,
     log_probs: TValue,
     cache_shapes: [Vec<usize>; 2],
 }
 
 impl TractStream {
-    fn run(&mut self, window: &[f32]) -> TractResult<&[f32]> {
+    fn run(&mut self, windows: &[f32]) -> TractResult<&[f32]> {
         transpose(
-            window,
-            self.frames,
+            windows,
+            self.window,
             self.signal.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?,
         );
-        let mut inputs = tvec![
-            self.signal.clone().into_tvalue(),
-            tensor1(&[self.frames as i64]).into_tvalue()
-        ];
-        inputs.append(&mut self.caches);
+        let mut inputs = tvec![self.signal.clone().into_tvalue(), self.lengths.clone()];
+        inputs.extend(self.caches.drain(..).map(IntoTValue::into_tvalue));
         let session = self.session;
         let mut outputs = self
             .state
             .run_plan_with_eval(inputs, |context, state, node, inputs| {
                 eval_in(session, context, state, node, inputs)
             })?;
-        self.caches.extend(outputs.drain(2..5));
+        self.caches
+            .extend(outputs.drain(2..5).map(IntoTensor::into_tensor));
         self.log_probs = outputs.swap_remove(0);
         self.log_probs.try_as_plain_ram()?.as_slice::<f32>()
+    }
+}
+
+impl CachedSession for TractStream {
+    fn caches(&mut self) -> Result<CacheValues<'_>, EngineError> {
+        match &mut self.caches[..] {
+            [channel, time, channel_len] => Ok(CacheValues {
+                channel: values(channel)?,
+                time: values(time)?,
+                channel_len: values(channel_len)?,
+            }),
+            // A step failed, and nobody has reset the stream.
+            _ => Err(run_error(&anyhow!("its caches are lost"))),
+        }
     }
 }
 
@@ -251,14 +292,9 @@ impl Session for TractStream {
     }
 
     fn reset(&mut self) {
-        self.caches.clear();
-        for shape in &self.cache_shapes {
-            // A shape that could be allocated when the stream was opened.
-            if let Ok(zeros) = Tensor::zero::<f32>(shape) {
-                self.caches.push(zeros.into_tvalue());
-            }
-        }
-        self.caches.push(tensor1(&[0_i64]).into_tvalue());
+        let [channel, time] = &self.cache_shapes;
+        // Shapes that could be allocated when the stream was opened.
+        self.caches = zeros(channel, time).unwrap_or_default();
     }
 }
 

@@ -7,12 +7,20 @@ use crate::tone::pb::{
 };
 
 /// Collects nodes and constants; each node is named after its first output.
-#[derive(Default)]
 pub(super) struct Builder {
+    pub(super) streams: usize,
     graph: GraphProto,
 }
 
 impl Builder {
+    /// For so many streams at once.
+    pub(super) fn of(streams: usize) -> Self {
+        Self {
+            streams,
+            graph: GraphProto::default(),
+        }
+    }
+
     pub(super) fn input(&mut self, name: &str, kind: DataType, shape: &[usize]) {
         self.graph.input.push(value_info(name, kind, shape));
     }
@@ -78,6 +86,16 @@ impl Builder {
             shape.iter().map(|&dim| dim as i64).collect(),
         );
         self.node("Reshape", &[input, &name], &[output]);
+    }
+
+    /// A number for each stream, in a shape to be held against rows of it; one number is so already.
+    pub(super) fn beside_rows(&mut self, numbers: &str) -> String {
+        if self.streams == 1 {
+            return numbers.to_owned();
+        }
+        let output = format!("{numbers}_beside_rows");
+        self.reshape(numbers, &[self.streams, 1, 1], &output);
+        output
     }
 
     pub(super) fn slice(

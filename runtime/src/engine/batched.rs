@@ -1,0 +1,521 @@
+//! Several streams in one run of a graph, where they wait for one another anyway.
+//!
+//! A step puts its window into a queue. Whoever finds a run free takes from the front of the queue as much as pays: one
+//! window, for the graph of one stream, as long as few wait; else all that one run of the batched graph has room for.
+//! Nobody waits for company, so batches form by themselves, just when the machine is behind.
+//!
+//! A stream has its own caches, in a session of the graph of one stream. For a batched run they are copied into its
+//! places and back; places that nobody takes are zero.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::{
+    Batching, CacheValues, CachedEngine, CachedSession, Engine, EngineError, Session, said,
+};
+use crate::model::Config;
+
+/// Runs streams of `alone` together on `several`, as many runs at a time as `parallel` says.
+pub(super) fn together(
+    alone: Arc<dyn CachedEngine>,
+    several: &dyn CachedEngine,
+    config: &Config,
+    parallel: usize,
+) -> Result<Arc<dyn Engine>, EngineError> {
+    let window = config.geometry.window_size * config.features.mel_bins;
+    let engine = BatchedEngine::new(alone, several, window, parallel)?;
+    Ok(Arc::new(engine))
+}
+
+struct BatchedEngine {
+    alone: Arc<dyn CachedEngine>,
+    queue: Arc<Queue>,
+    /// Values of a window.
+    window: usize,
+    streams: AtomicU64,
+    description: String,
+}
+
+impl BatchedEngine {
+    fn new(
+        alone: Arc<dyn CachedEngine>,
+        several: &dyn CachedEngine,
+        window: usize,
+        parallel: usize,
+    ) -> Result<Self, EngineError> {
+        let idle: Vec<Run> = (0..parallel.max(1))
+            .map(|_| Run::new(several, window))
+            .collect::<Result<_, _>>()?;
+        let room = idle.first().map_or(1, |run| run.room);
+        let description = alone.description();
+        Ok(Self {
+            description: format!("{description}, up to {room} waiting streams in a run"),
+            queue: Arc::new(Queue {
+                room,
+                name: several.name(),
+                board: Mutex::new(Board {
+                    idle,
+                    ..Board::default()
+                }),
+                changed: Condvar::new(),
+                steps: AtomicU64::new(0),
+            }),
+            alone,
+            window,
+            streams: AtomicU64::new(0),
+        })
+    }
+}
+
+impl Engine for BatchedEngine {
+    fn session(&self) -> Result<Box<dyn Session>, EngineError> {
+        Ok(Box::new(Stream {
+            seat: Some(Seat {
+                stream: self.streams.fetch_add(1, Ordering::Relaxed),
+                session: self.alone.open()?,
+                window: vec![0.0; self.window],
+                log_probs: Vec::new(),
+                outcome: Ok(()),
+            }),
+            queue: Arc::clone(&self.queue),
+        }))
+    }
+
+    fn description(&self) -> &str {
+        &self.description
+    }
+
+    fn batching(&self) -> Option<Batching> {
+        Some(Batching {
+            streams: self.queue.room,
+            steps: self.queue.steps.load(Ordering::Relaxed),
+        })
+    }
+}
+
+struct Stream {
+    /// On its way through the queue during a step.
+    seat: Option<Seat>,
+    queue: Arc<Queue>,
+}
+
+impl Session for Stream {
+    fn step(&mut self, window: &[f32]) -> Result<&[f32], EngineError> {
+        if let Some(seat) = &mut self.seat {
+            seat.window.copy_from_slice(window);
+        }
+        let seat = self.seat.take().map(|seat| self.queue.pass(seat));
+        let Some(seat) = seat else {
+            unreachable!("a seat comes back from every step")
+        };
+        let seat = self.seat.insert(seat);
+        std::mem::replace(&mut seat.outcome, Ok(()))?;
+        Ok(&seat.log_probs)
+    }
+
+    fn reset(&mut self) {
+        if let Some(seat) = &mut self.seat {
+            seat.session.reset();
+        }
+    }
+}
+
+/// A stream's window, and all that computing it takes.
+struct Seat {
+    stream: u64,
+    session: Box<dyn CachedSession>,
+    window: Vec<f32>,
+    log_probs: Vec<f32>,
+    outcome: Result<(), EngineError>,
+}
+
+impl Seat {
+    fn step(&mut self) -> Result<(), EngineError> {
+        let log_probs = self.session.step(&self.window)?;
+        self.log_probs.clear();
+        self.log_probs.extend_from_slice(log_probs);
+        Ok(())
+    }
+}
+
+struct Queue {
+    /// Streams in one run.
+    room: usize,
+    /// Of the engine.
+    name: &'static str,
+    board: Mutex<Board>,
+    /// A run has ended: some have their results, and another may begin.
+    changed: Condvar,
+    /// Computed in company.
+    steps: AtomicU64,
+}
+
+#[derive(Default)]
+struct Board {
+    waiting: VecDeque<Seat>,
+    /// To be fetched by the threads that brought them.
+    done: Vec<Seat>,
+    idle: Vec<Run>,
+}
+
+impl Queue {
+    /// Returns when the seat has its result: it was computed by this thread or by another.
+    fn pass(&self, seat: Seat) -> Seat {
+        let stream = seat.stream;
+        let of_stream = |seat: &Seat| seat.stream == stream;
+        let mut board = self.lock();
+        board.waiting.push_back(seat);
+        loop {
+            if let Some(place) = board.done.iter().position(of_stream) {
+                return board.done.swap_remove(place);
+            }
+            // Every seat that waits has its thread here, so each run that ends finds somebody for the next.
+            let waits = board.waiting.iter().any(of_stream);
+            let Some(mut run) = waits.then(|| board.idle.pop()).flatten() else {
+                let woken = self.changed.wait(board);
+                board = woken.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let count = run.worth(board.waiting.len());
+            run.aboard.extend(board.waiting.drain(..count));
+            drop(board);
+            self.lead(&mut run);
+            board = self.lock();
+            board.done.append(&mut run.aboard);
+            board.idle.push(run);
+            self.changed.notify_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Computes who is aboard. Whatever goes wrong is the outcome of each of them, and of nobody else.
+    fn lead(&self, run: &mut Run) {
+        let company = run.aboard.len();
+        let stopped = catch_unwind(AssertUnwindSafe(|| match &mut run.aboard[..] {
+            [seat] => seat.step(),
+            _ => run.step(),
+        }));
+        let (engine, reason) = match stopped {
+            Ok(Ok(())) => {
+                if company > 1 {
+                    self.steps.fetch_add(company as u64, Ordering::Relaxed);
+                }
+                return;
+            }
+            Ok(Err(EngineError::Run { engine, reason })) => (engine, reason),
+            Ok(Err(error)) => (self.name, error.to_string()),
+            Err(panic) => (self.name, said(&*panic)),
+        };
+        for seat in &mut run.aboard {
+            let reason = reason.clone();
+            seat.outcome = Err(EngineError::Run { engine, reason });
+        }
+        run.session.reset();
+    }
+}
+
+/// A run of one graph or the other, which one thread at a time leads.
+struct Run {
+    /// Of the batched graph.
+    session: Box<dyn CachedSession>,
+    windows: Vec<f32>,
+    room: usize,
+    aboard: Vec<Seat>,
+}
+
+impl Run {
+    fn new(several: &dyn CachedEngine, window: usize) -> Result<Self, EngineError> {
+        let mut session = several.open()?;
+        let room = session.caches()?.channel_len.len();
+        Ok(Self {
+            session,
+            windows: vec![0.0; room * window],
+            room,
+            aboard: Vec::with_capacity(room),
+        })
+    }
+
+    /// How many of those that wait to take at once. A batched run costs as much with empty places as with full ones: as
+    /// 2.7 of four streams one by one on ort, as 3.3 on tract, and 5.2 and 6.4 of eight (docs/performance.md).
+    fn worth(&self, waiting: usize) -> usize {
+        if 4 * waiting > 3 * self.room {
+            waiting.min(self.room)
+        } else {
+            waiting.min(1)
+        }
+    }
+
+    /// Computes all who are aboard in one run of the batched graph.
+    fn step(&mut self) -> Result<(), EngineError> {
+        let size = self.windows.len() / self.room;
+        let mut seats = self.aboard.iter_mut();
+        let mut caches = self.session.caches()?;
+        let places = caches.places().zip(self.windows.chunks_exact_mut(size));
+        for (mut place, window) in places {
+            if let Some(seat) = seats.next() {
+                window.copy_from_slice(&seat.window);
+                place.copy_from(&seat.session.caches()?);
+            } else {
+                window.fill(0.0);
+                place.clear();
+            }
+        }
+        let log_probs = self.session.step(&self.windows)?;
+        let size = log_probs.len() / self.room;
+        for (seat, log_probs) in self.aboard.iter_mut().zip(log_probs.chunks_exact(size)) {
+            seat.log_probs.clear();
+            seat.log_probs.extend_from_slice(log_probs);
+        }
+        let mut caches = self.session.caches()?;
+        for (seat, place) in self.aboard.iter_mut().zip(caches.places()) {
+            seat.session.caches()?.copy_from(&place);
+        }
+        Ok(())
+    }
+}
+
+impl CacheValues<'_> {
+    /// Those of each stream.
+    fn places(&mut self) -> impl Iterator<Item = CacheValues<'_>> {
+        let streams = self.channel_len.len();
+        let channel = self.channel.chunks_exact_mut(self.channel.len() / streams);
+        let time = self.time.chunks_exact_mut(self.time.len() / streams);
+        let lengths = self.channel_len.chunks_exact_mut(1);
+        channel
+            .zip(time)
+            .zip(lengths)
+            .map(|((channel, time), channel_len)| CacheValues {
+                channel,
+                time,
+                channel_len,
+            })
+    }
+
+    fn copy_from(&mut self, other: &CacheValues<'_>) {
+        self.channel.copy_from_slice(other.channel);
+        self.time.copy_from_slice(other.time);
+        self.channel_len.copy_from_slice(other.channel_len);
+    }
+
+    fn clear(&mut self) {
+        self.channel.fill(0.0);
+        self.time.fill(0.0);
+        self.channel_len.fill(0);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// A stream that sends this waits in its step until it is let go.
+    const HELD: f32 = -1.0;
+    const FAILS: f32 = -2.0;
+    const PANICS: f32 = -3.0;
+
+    /// Values and sums so far.
+    type Given = (Vec<f32>, Vec<f32>);
+
+    /// Hears one value a step, and says the sum of all.
+    #[derive(Clone)]
+    struct Sums {
+        streams: usize,
+        hold: Arc<Mutex<()>>,
+        /// What each batched run was given.
+        seen: Arc<Mutex<Vec<Given>>>,
+    }
+
+    struct SumsSession {
+        of: Sums,
+        channel: Vec<f32>,
+        time: Vec<f32>,
+        channel_len: Vec<i64>,
+    }
+
+    impl Engine for Sums {
+        fn session(&self) -> Result<Box<dyn Session>, EngineError> {
+            Ok(self.open()?)
+        }
+
+        fn description(&self) -> &str {
+            "sums"
+        }
+    }
+
+    impl CachedEngine for Sums {
+        fn name(&self) -> &'static str {
+            "sums"
+        }
+
+        fn open(&self) -> Result<Box<dyn CachedSession>, EngineError> {
+            Ok(Box::new(SumsSession {
+                channel: vec![0.0; self.streams],
+                time: vec![0.0; 2 * self.streams],
+                channel_len: vec![0; self.streams],
+                of: self.clone(),
+            }))
+        }
+    }
+
+    impl Session for SumsSession {
+        fn step(&mut self, values: &[f32]) -> Result<&[f32], EngineError> {
+            if self.of.streams > 1 {
+                let seen = (values.to_vec(), self.channel.clone());
+                self.of.seen.lock().unwrap().push(seen);
+            }
+            if values.contains(&HELD) {
+                drop(self.of.hold.lock());
+            }
+            if values.contains(&FAILS) {
+                let (engine, reason) = ("sums", "no".to_owned());
+                return Err(EngineError::Run { engine, reason });
+            }
+            assert!(!values.contains(&PANICS), "it fell over");
+            for (sum, value) in self.channel.iter_mut().zip(values) {
+                *sum += value;
+            }
+            self.time.fill(1.0);
+            self.channel_len.iter_mut().for_each(|steps| *steps += 1);
+            Ok(&self.channel)
+        }
+
+        fn reset(&mut self) {
+            self.channel.fill(0.0);
+            self.time.fill(0.0);
+            self.channel_len.fill(0);
+        }
+    }
+
+    impl CachedSession for SumsSession {
+        fn caches(&mut self) -> Result<CacheValues<'_>, EngineError> {
+            Ok(CacheValues {
+                channel: &mut self.channel,
+                time: &mut self.time,
+                channel_len: &mut self.channel_len,
+            })
+        }
+    }
+
+    fn engine(room: usize) -> (BatchedEngine, Sums) {
+        let alone = Sums {
+            streams: 1,
+            hold: Arc::default(),
+            seen: Arc::default(),
+        };
+        let several = Sums {
+            streams: room,
+            ..alone.clone()
+        };
+        let engine = BatchedEngine::new(Arc::new(alone.clone()), &several, 1, 1).unwrap();
+        (engine, alone)
+    }
+
+    /// Steps of streams that all wait while the only run is held, in this order.
+    fn behind(
+        engine: &BatchedEngine,
+        sums: &Sums,
+        streams: &mut [Box<dyn Session>],
+        values: &[f32],
+    ) -> Vec<Result<f32, String>> {
+        let until = |board: &dyn Fn(&Board) -> bool| {
+            let started = Instant::now();
+            while !board(&engine.queue.lock()) {
+                assert!(started.elapsed() < Duration::from_secs(60));
+                std::thread::yield_now();
+            }
+        };
+        let held = sums.hold.lock().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| engine.session().unwrap().step(&[HELD]).map(drop));
+            until(&|board| board.idle.is_empty());
+            let mut threads = Vec::new();
+            for (count, (stream, value)) in streams.iter_mut().zip(values).enumerate() {
+                threads.push(scope.spawn(move || match stream.step(&[*value]) {
+                    Ok(said) => Ok(said[0]),
+                    Err(error) => Err(error.to_string()),
+                }));
+                until(&|board| board.waiting.len() == count + 1);
+            }
+            drop(held);
+            let said = threads.into_iter().map(|thread| thread.join().unwrap());
+            said.collect()
+        })
+    }
+
+    #[test]
+    fn those_who_wait_share_a_run_and_keep_their_own_caches() {
+        let (engine, sums) = engine(5);
+        let mut streams: Vec<_> = (0..7).map(|_| engine.session().unwrap()).collect();
+        for (place, stream) in streams.iter_mut().enumerate() {
+            // Alone: nobody waits.
+            let value = place as f32 * 10.0;
+            assert_eq!(stream.step(&[value]).unwrap(), [value]);
+        }
+        let steps = || engine.batching().unwrap().steps;
+        assert_eq!((engine.batching().unwrap().streams, steps()), (5, 0));
+
+        // Three would leave too many places empty.
+        let said = behind(&engine, &sums, &mut streams[..3], &[1.0, 2.0, 3.0]);
+        assert_eq!(said, [Ok(1.0), Ok(12.0), Ok(23.0)]);
+        assert_eq!(steps(), 0);
+        // Four leave one.
+        let said = behind(&engine, &sums, &mut streams[..4], &[1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(said, [Ok(2.0), Ok(14.0), Ok(26.0), Ok(34.0)]);
+        assert_eq!(steps(), 4);
+        // Seven are a run of the first five, and two alone.
+        let said = behind(&engine, &sums, &mut streams, &[1.0; 7]);
+        assert_eq!(said, [3.0, 15.0, 27.0, 35.0, 41.0, 51.0, 61.0].map(Ok));
+        assert_eq!(steps(), 9);
+        assert_eq!(
+            *sums.seen.lock().unwrap(),
+            [
+                (
+                    vec![1.0, 2.0, 3.0, 4.0, 0.0],
+                    vec![1.0, 12.0, 23.0, 30.0, 0.0]
+                ),
+                (vec![1.0; 5], vec![2.0, 14.0, 26.0, 34.0, 40.0]),
+            ]
+        );
+
+        // One goes, one begins anew; the others notice nothing.
+        streams.remove(0);
+        streams[0].reset();
+        let said = behind(&engine, &sums, &mut streams[..5], &[1.0; 5]);
+        assert_eq!(said, [Ok(1.0), Ok(28.0), Ok(36.0), Ok(42.0), Ok(52.0)]);
+        assert_eq!(steps(), 14);
+    }
+
+    #[test]
+    fn what_goes_wrong_in_a_run_is_told_to_all_who_were_in_it() {
+        for (wrong, complaint) in [
+            (FAILS, "engine sums: a step failed: no"),
+            (PANICS, "engine sums: a step failed: it fell over"),
+        ] {
+            let (engine, sums) = engine(4);
+            let mut streams: Vec<_> = (0..6).map(|_| engine.session().unwrap()).collect();
+            let values = [1.0, 2.0, wrong, 4.0, 5.0, 6.0];
+            let said = behind(&engine, &sums, &mut streams, &values);
+            let failed = || Err(complaint.to_owned());
+            assert_eq!(
+                said,
+                [failed(), failed(), failed(), failed(), Ok(5.0), Ok(6.0)]
+            );
+            // Alone it is the stream's own affair.
+            let mut other = engine.session().unwrap();
+            let error = other.step(&[wrong]).map(drop).unwrap_err();
+            assert_eq!(error.to_string(), complaint);
+
+            streams.iter_mut().for_each(|stream| stream.reset());
+            let said = behind(&engine, &sums, &mut streams[..4], &[1.0, 2.0, 3.0, 4.0]);
+            assert_eq!(said, [Ok(1.0), Ok(2.0), Ok(3.0), Ok(4.0)]);
+        }
+    }
+}
