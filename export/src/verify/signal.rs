@@ -13,7 +13,7 @@ use crate::ExportError;
 use crate::graph::Streaming;
 
 /// Eleven seconds of J. F. Kennedy's inaugural address, 1961, in the public domain.
-const SPEECH: &[u8] = include_bytes!("../../../tests/data/jfk.wav");
+const SPEECH: &[u8] = include_bytes!("jfk.wav");
 /// More than this is not listened to: half a minute.
 const MAX_SAMPLES: usize = 30 * LogMel::SAMPLE_RATE as usize;
 /// Chunks of noise, at least.
