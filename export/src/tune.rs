@@ -8,7 +8,7 @@ use serde_json::json;
 use sori::decode::{BeamOptions, Fusion};
 use sori::engine::EngineError;
 use sori::lm::{LanguageModel, LmError, LmOptions};
-use sori::model::{Package, sha256};
+use sori::model::{BundledLm, Package, sha256};
 use sori::{Options, Recognizer, Search};
 use sori_train::data::manifest::Entry;
 use sori_train::data::{Corpus, DataError, Source, Strictness};
@@ -70,7 +70,9 @@ type Change = fn(&mut LmOptions, f32, f32);
 
 /// Whether a package may hold these numbers.
 fn may_be_said(options: LmOptions) -> bool {
-    options.weight <= 10.0 && options.word_bonus.abs() <= 100.0 && options.unknown_penalty <= 100.0
+    BundledLm::WEIGHTS.contains(&options.weight)
+        && BundledLm::WORD_BONUSES.contains(&options.word_bonus)
+        && BundledLm::UNKNOWN_PENALTIES.contains(&options.unknown_penalty)
 }
 
 /// Finds what a word should cost that the model does not know, the weight and the word bonus with the fewest errors

@@ -65,7 +65,7 @@ pub struct Beam {
 const ROUNDING: f32 = 0.01;
 
 /// A hypothesis that is to go on.
-struct From {
+struct Parent {
     hypothesis: Hypothesis,
     /// All its alignments.
     any: Track,
@@ -321,9 +321,6 @@ impl Beam {
         for index in 0..self.beam.len() {
             self.extend(index, row, least);
         }
-        for hypothesis in &mut self.next {
-            *hypothesis = hypothesis.rank();
-        }
         sort(&mut self.next);
         let worst = self.next[0].score - self.options.range;
         let kept = self.next.iter().take(self.options.width);
@@ -357,7 +354,7 @@ impl Beam {
                 self.known[other.last as usize] = at as u32;
             }
         }
-        let mut from = From {
+        let mut from = Parent {
             any: hypothesis.ends.any(),
             hypothesis,
             ended: Ended::default(),
@@ -392,8 +389,8 @@ impl Beam {
     }
 
     /// Adds a hypothesis with one more token.
-    fn add(&mut self, from: &mut From, token: TokenId, log_prob: f32) {
-        let From {
+    fn add(&mut self, from: &mut Parent, token: TokenId, log_prob: f32) {
+        let Parent {
             hypothesis, any, ..
         } = from;
         // After the same token only a blank between makes another.
@@ -412,6 +409,7 @@ impl Beam {
         };
         if let Some(other) = self.next.get_mut(self.known[token] as usize) {
             other.ends.token.merge(said);
+            *other = other.rank();
             return;
         }
         let (led, ended) = (from.hypothesis.led, &mut from.ended);
@@ -421,7 +419,7 @@ impl Beam {
         let Some(led) = self.guides.advance(led, ended, token) else {
             return;
         };
-        self.next.push(Hypothesis {
+        let longer = Hypothesis {
             hash: mix(from.hypothesis.hash, token),
             length: from.hypothesis.length + 1,
             last: token as u32,
@@ -431,7 +429,8 @@ impl Beam {
             },
             led,
             score: 0.0,
-        });
+        };
+        self.next.push(longer.rank());
     }
 
     /// Writes down the best hypothesis.

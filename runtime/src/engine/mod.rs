@@ -93,6 +93,16 @@ struct CacheValues<'a> {
     channel_len: &'a mut [i64],
 }
 
+#[cfg(any(feature = "ort", feature = "ort-download", feature = "tract"))]
+impl CacheValues<'_> {
+    /// As if nothing had been heard.
+    fn clear(&mut self) {
+        self.channel.fill(0.0);
+        self.time.fill(0.0);
+        self.channel_len.fill(0);
+    }
+}
+
 /// Which engine to run a package on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EngineChoice {

@@ -283,15 +283,7 @@ impl Caches {
     }
 
     fn clear(&mut self) -> ort::Result<()> {
-        let CacheValues {
-            channel,
-            time,
-            channel_len,
-        } = self.values()?;
-        channel.fill(0.0);
-        time.fill(0.0);
-        channel_len.fill(0);
-        Ok(())
+        self.values().map(|mut values| values.clear())
     }
 }
 

@@ -1,7 +1,8 @@
 //! Which engine runs, and what is said where ONNX Runtime cannot.
 
 use std::fs;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Output};
 
 use crate::{TONE, sori, stderr, stdout, talk, transcribe};
 
@@ -28,27 +29,30 @@ fn verbose_says_which_engine_and_why() {
     );
 }
 
+/// `talk.wav` of a folder, with this library as ONNX Runtime.
+fn transcribe_with(library: &Path, engine: &str, folder: &Path) -> Output {
+    let mut command = sori(&[
+        "-v",
+        "transcribe",
+        "--model",
+        TONE,
+        "--engine",
+        engine,
+        "talk.wav",
+    ]);
+    command
+        .env("ORT_DYLIB_PATH", library)
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
 #[test]
 fn a_missing_or_foreign_onnx_runtime_is_a_fall_back_or_an_error() {
     let (directory, _) = talk();
     fs::write(directory.path().join("libonnxruntime.so"), "not a library").unwrap();
     for library in ["/nowhere/libonnxruntime.so", "libonnxruntime.so", "/"] {
-        let run = |engine: &str| {
-            let mut command = sori(&[
-                "-v",
-                "transcribe",
-                "--model",
-                TONE,
-                "--engine",
-                engine,
-                "talk.wav",
-            ]);
-            command
-                .env("ORT_DYLIB_PATH", library)
-                .current_dir(directory.path())
-                .output()
-                .unwrap()
-        };
+        let run = |engine| transcribe_with(Path::new(library), engine, directory.path());
         let auto = run("auto");
         assert_eq!(
             stdout(&auto),
@@ -88,22 +92,7 @@ fn an_old_onnx_runtime_is_named_with_its_version() {
         .unwrap();
     assert!(compiled.success());
     let library = directory.path().join("old.so");
-    let run = |engine: &str| {
-        let mut command = sori(&[
-            "-v",
-            "transcribe",
-            "--model",
-            TONE,
-            "--engine",
-            engine,
-            "talk.wav",
-        ]);
-        command
-            .env("ORT_DYLIB_PATH", &library)
-            .current_dir(directory.path())
-            .output()
-            .unwrap()
-    };
+    let run = |engine| transcribe_with(&library, engine, directory.path());
     let ort = run("ort");
     let expected = format!("{}: version 1.10.0 is too old", library.display());
     assert!(stderr(&ort).contains(&expected), "{}", stderr(&ort));

@@ -301,12 +301,6 @@ impl CacheValues<'_> {
         self.time.copy_from_slice(other.time);
         self.channel_len.copy_from_slice(other.channel_len);
     }
-
-    fn clear(&mut self) {
-        self.channel.fill(0.0);
-        self.time.fill(0.0);
-        self.channel_len.fill(0);
-    }
 }
 
 #[cfg(test)]

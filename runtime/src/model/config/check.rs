@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{BatchedGraph, Calibration, Config, Features, Geometry, TokenFacts};
+use super::{BatchedGraph, BundledLm, Calibration, Config, Features, Geometry, TokenFacts};
 use crate::model::PackageError;
 
 /// Largest number of feature frames in a step: a minute of audio.
@@ -175,21 +175,24 @@ impl Config {
 
         if let Some(lm) = &self.language_model {
             check_file_name(&lm.file, "language_model.file", path)?;
-            for (field, value, least, most) in [
-                ("language_model.weight", lm.weight, 0.0, 10.0),
-                ("language_model.word_bonus", lm.word_bonus, -100.0, 100.0),
+            for (field, value, range) in [
+                ("language_model.weight", lm.weight, BundledLm::WEIGHTS),
+                (
+                    "language_model.word_bonus",
+                    lm.word_bonus,
+                    BundledLm::WORD_BONUSES,
+                ),
                 (
                     "language_model.unknown_penalty",
                     lm.unknown_penalty,
-                    0.0,
-                    100.0,
+                    BundledLm::UNKNOWN_PENALTIES,
                 ),
             ] {
                 if let Some(value) = value {
                     check(
-                        (least..=most).contains(&value),
+                        range.contains(&value),
                         field,
-                        format!("{least} to {most}"),
+                        format!("{} to {}", range.start(), range.end()),
                         value.to_string(),
                     )?;
                 }

@@ -1,6 +1,7 @@
 mod check;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -180,6 +181,13 @@ pub struct BundledLm {
 }
 
 impl BundledLm {
+    /// What [`weight`](Self::weight) may be.
+    pub const WEIGHTS: RangeInclusive<f32> = 0.0..=10.0;
+    /// What [`word_bonus`](Self::word_bonus) may be.
+    pub const WORD_BONUSES: RangeInclusive<f32> = -100.0..=100.0;
+    /// What [`unknown_penalty`](Self::unknown_penalty) may be.
+    pub const UNKNOWN_PENALTIES: RangeInclusive<f32> = 0.0..=100.0;
+
     /// With the defaults for what is absent.
     #[must_use]
     pub fn options(&self) -> LmOptions {
