@@ -35,10 +35,12 @@ soak: ## hours of audio through both engines: memory, results and times stay as 
 	scripts/setup all
 	SORI_SOAK_HOURS=$(HOURS) cargo test --workspace --test soak -- --nocapture
 
-FUZZ_TARGETS = arpa audio grammar lm package phrases stream subtitles
+FUZZ_TARGETS = arpa audio c_abi checkpoint grammar lm manifest nemo nemo_config nemo_index package phrases \
+  sentencepiece stream subtitles
 FUZZ_SECONDS ?= 600
 
 fuzz: ## every fuzz target in turn; needs a nightly Rust and `cargo install cargo-fuzz`; FUZZ_SECONDS=600
+	scripts/setup all
 	@for target in $(FUZZ_TARGETS); do \
 	  mkdir -p $(SORI_CACHE)/fuzz/$$target; \
 	  cargo +nightly fuzz run -s none --target-dir $(BUILD)/fuzz $$target $(SORI_CACHE)/fuzz/$$target fuzz/corpus/$$target -- \

@@ -17,6 +17,9 @@ mod c_abi;
 #[path = "../../fuzz/bodies/input.rs"]
 mod input;
 
+/// tract, whose memory is counted.
+const ENGINE: u32 = 2;
+
 #[test]
 fn calls_in_any_order() {
     // Two models may be loaded.

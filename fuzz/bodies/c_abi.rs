@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use sori_capi::*;
 
+use super::ENGINE;
 use super::input::Input;
 
 const MOST_CALLS: usize = 120;
@@ -43,7 +44,7 @@ fn package(graph: &[u8]) -> SoriPackage {
 fn options(beam: u32) -> SoriOptions {
     SoriOptions {
         size: size_of::<SoriOptions>(),
-        engine: 2,
+        engine: ENGINE,
         precision: 0,
         threads: 0,
         beam,
