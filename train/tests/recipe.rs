@@ -78,6 +78,52 @@ fn every_shipped_recipe_can_be_read() {
 }
 
 #[test]
+fn a_comparison_changes_what_it_compares_and_nothing_else() {
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes");
+    let read = |name: &str| {
+        let path = recipes.join(name).with_extension("toml");
+        read(&path, &["teacher.source=sori:teacher".into()]).unwrap()
+    };
+    // The table: the methods of `base`, each with its share of the steps.
+    let none = read("table1/none");
+    for method in [
+        "none",
+        "softmax",
+        "feature",
+        "guided",
+        "sam-guided",
+        "sam-only+ctc",
+    ] {
+        let (small, mut large) = (
+            read(&format!("table1/{method}")),
+            read(&format!("base/{method}")),
+        );
+        let steps = |recipe: &Recipe| recipe.stages.iter().map(|stage| stage.steps).sum::<u64>();
+        assert_eq!(steps(&small), steps(&none), "{method}");
+        for (large, small) in large.stages.iter_mut().zip(&small.stages) {
+            large.steps = small.steps;
+        }
+        assert_eq!(small.stages, large.stages, "{method}");
+        let alike = Recipe {
+            name: small.name.clone(),
+            stages: small.stages.clone(),
+            ..none.clone()
+        };
+        assert_eq!(small, alike, "{method}");
+    }
+    // Recorded and synthetic speech: another `data.train`.
+    let both = read("en-5m/ablation/both");
+    for name in ["real", "synthetic"] {
+        let one = read(&format!("en-5m/ablation/{name}"));
+        let mut alike = both.clone();
+        alike.name.clone_from(&one.name);
+        assert_ne!(one.data.train, alike.data.train);
+        alike.data.train.clone_from(&one.data.train);
+        assert_eq!(one, alike);
+    }
+}
+
+#[test]
 fn the_recipe_for_960_hours_is_the_proposed_one_over_archives() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes");
     let recipe = read(&folder.join("librispeech-960/student.toml"), &[]).unwrap();
