@@ -18,7 +18,7 @@ mod c_abi;
 mod input;
 
 /// tract, whose memory is counted.
-const ENGINE: u32 = 2;
+const ENGINE: u32 = sori_capi::SoriEngine::Tract as u32;
 
 #[test]
 fn calls_in_any_order() {

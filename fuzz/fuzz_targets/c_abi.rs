@@ -6,6 +6,6 @@ mod c_abi;
 mod input;
 
 /// ONNX Runtime, which takes no building.
-const ENGINE: u32 = 1;
+const ENGINE: u32 = sori_capi::SoriEngine::Ort as u32;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| c_abi::run(data));
