@@ -7,11 +7,17 @@
 //! A stream has its own caches, in a session of the graph of one stream. For a batched run they are copied into its
 //! places and back; places that nobody takes are zero.
 
-use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+mod queue;
+/// What the queue waits with.
+mod sync {
+    pub(super) use std::sync::{Condvar, Mutex, MutexGuard};
+}
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use self::queue::Queue;
 use super::{
     Batching, CacheValues, CachedEngine, CachedSession, Engine, EngineError, Session, said,
 };
@@ -31,7 +37,11 @@ pub(super) fn together(
 
 struct BatchedEngine {
     alone: Arc<dyn CachedEngine>,
-    queue: Arc<Queue>,
+    queue: Arc<Queue<Run>>,
+    /// Streams in one run.
+    room: usize,
+    /// Computed in company.
+    steps: Arc<AtomicU64>,
     /// Values of a window.
     window: usize,
     streams: AtomicU64,
@@ -45,23 +55,17 @@ impl BatchedEngine {
         window: usize,
         parallel: usize,
     ) -> Result<Self, EngineError> {
+        let steps = Arc::<AtomicU64>::default();
         let idle: Vec<Run> = (0..parallel.max(1))
-            .map(|_| Run::new(several, window))
+            .map(|_| Run::new(several, window, &steps))
             .collect::<Result<_, _>>()?;
         let room = idle.first().map_or(1, |run| run.room);
         let description = alone.description();
         Ok(Self {
             description: format!("{description}, up to {room} waiting streams in a run"),
-            queue: Arc::new(Queue {
-                room,
-                name: several.name(),
-                board: Mutex::new(Board {
-                    idle,
-                    ..Board::default()
-                }),
-                changed: Condvar::new(),
-                steps: AtomicU64::new(0),
-            }),
+            queue: Arc::new(Queue::new(idle)),
+            room,
+            steps,
             alone,
             window,
             streams: AtomicU64::new(0),
@@ -89,8 +93,8 @@ impl Engine for BatchedEngine {
 
     fn batching(&self) -> Option<Batching> {
         Some(Batching {
-            streams: self.queue.room,
-            steps: self.queue.steps.load(Ordering::Relaxed),
+            streams: self.room,
+            steps: self.steps.load(Ordering::Relaxed),
         })
     }
 }
@@ -98,7 +102,7 @@ impl Engine for BatchedEngine {
 struct Stream {
     /// On its way through the queue during a step.
     seat: Option<Seat>,
-    queue: Arc<Queue>,
+    queue: Arc<Queue<Run>>,
 }
 
 impl Session for Stream {
@@ -140,65 +144,46 @@ impl Seat {
     }
 }
 
-struct Queue {
-    /// Streams in one run.
-    room: usize,
+/// A run of one graph or the other, which one thread at a time leads.
+struct Run {
+    /// Of the batched graph.
+    session: Box<dyn CachedSession>,
     /// Of the engine.
     name: &'static str,
-    board: Mutex<Board>,
-    /// A run has ended: some have their results, and another may begin.
-    changed: Condvar,
-    /// Computed in company.
-    steps: AtomicU64,
+    windows: Vec<f32>,
+    room: usize,
+    aboard: Vec<Seat>,
+    /// Computed in company, by all runs.
+    steps: Arc<AtomicU64>,
 }
 
-#[derive(Default)]
-struct Board {
-    waiting: VecDeque<Seat>,
-    /// To be fetched by the threads that brought them.
-    done: Vec<Seat>,
-    idle: Vec<Run>,
-}
+impl queue::Run for Run {
+    type Seat = Seat;
 
-impl Queue {
-    /// Returns when the seat has its result: it was computed by this thread or by another.
-    fn pass(&self, seat: Seat) -> Seat {
-        let stream = seat.stream;
-        let of_stream = |seat: &Seat| seat.stream == stream;
-        let mut board = self.lock();
-        board.waiting.push_back(seat);
-        loop {
-            if let Some(place) = board.done.iter().position(of_stream) {
-                return board.done.swap_remove(place);
-            }
-            // Every seat that waits has its thread here, so each run that ends finds somebody for the next.
-            let waits = board.waiting.iter().any(of_stream);
-            let Some(mut run) = waits.then(|| board.idle.pop()).flatten() else {
-                let woken = self.changed.wait(board);
-                board = woken.unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let count = run.worth(board.waiting.len());
-            run.aboard.extend(board.waiting.drain(..count));
-            drop(board);
-            self.lead(&mut run);
-            board = self.lock();
-            board.done.append(&mut run.aboard);
-            board.idle.push(run);
-            self.changed.notify_all();
+    fn stream(seat: &Seat) -> u64 {
+        seat.stream
+    }
+
+    /// A batched run costs as much with empty places as with full ones: as 2.7 of four streams one by one on ort, as 3.3
+    /// on tract, and 5.2 and 6.4 of eight (docs/performance.md).
+    fn worth(&self, waiting: usize) -> usize {
+        if 4 * waiting > 3 * self.room {
+            waiting.min(self.room)
+        } else {
+            waiting.min(1)
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    fn aboard(&mut self) -> &mut Vec<Seat> {
+        &mut self.aboard
     }
 
-    /// Computes who is aboard. Whatever goes wrong is the outcome of each of them, and of nobody else.
-    fn lead(&self, run: &mut Run) {
-        let company = run.aboard.len();
-        let stopped = catch_unwind(AssertUnwindSafe(|| match &mut run.aboard[..] {
+    /// Whatever goes wrong is the outcome of each who is aboard, and of nobody else.
+    fn lead(&mut self) {
+        let company = self.aboard.len();
+        let stopped = catch_unwind(AssertUnwindSafe(|| match &mut self.aboard[..] {
             [seat] => seat.step(),
-            _ => run.step(),
+            _ => self.step(),
         }));
         let (engine, reason) = match stopped {
             Ok(Ok(())) => {
@@ -211,43 +196,30 @@ impl Queue {
             Ok(Err(error)) => (self.name, error.to_string()),
             Err(panic) => (self.name, said(&*panic)),
         };
-        for seat in &mut run.aboard {
+        for seat in &mut self.aboard {
             let reason = reason.clone();
             seat.outcome = Err(EngineError::Run { engine, reason });
         }
-        run.session.reset();
+        self.session.reset();
     }
 }
 
-/// A run of one graph or the other, which one thread at a time leads.
-struct Run {
-    /// Of the batched graph.
-    session: Box<dyn CachedSession>,
-    windows: Vec<f32>,
-    room: usize,
-    aboard: Vec<Seat>,
-}
-
 impl Run {
-    fn new(several: &dyn CachedEngine, window: usize) -> Result<Self, EngineError> {
+    fn new(
+        several: &dyn CachedEngine,
+        window: usize,
+        steps: &Arc<AtomicU64>,
+    ) -> Result<Self, EngineError> {
         let mut session = several.open()?;
         let room = session.caches()?.channel_len.len();
         Ok(Self {
             session,
+            name: several.name(),
             windows: vec![0.0; room * window],
             room,
             aboard: Vec::with_capacity(room),
+            steps: Arc::clone(steps),
         })
-    }
-
-    /// How many of those that wait to take at once. A batched run costs as much with empty places as with full ones: as
-    /// 2.7 of four streams one by one on ort, as 3.3 on tract, and 5.2 and 6.4 of eight (docs/performance.md).
-    fn worth(&self, waiting: usize) -> usize {
-        if 4 * waiting > 3 * self.room {
-            waiting.min(self.room)
-        } else {
-            waiting.min(1)
-        }
     }
 
     /// Computes all who are aboard in one run of the batched graph.

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use super::queue::Board;
 use super::*;
 
 /// A stream that sends this waits in its step until it is let go.
@@ -115,7 +117,7 @@ fn behind(
     streams: &mut [Box<dyn Session>],
     values: &[f32],
 ) -> Vec<Result<f32, String>> {
-    let until = |board: &dyn Fn(&Board) -> bool| {
+    let until = |board: &dyn Fn(&Board<Run>) -> bool| {
         let started = Instant::now();
         while !board(&engine.queue.lock()) {
             assert!(started.elapsed() < Duration::from_secs(60));
