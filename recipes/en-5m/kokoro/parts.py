@@ -180,3 +180,7 @@ def vocode(feats, f0, style, d, net, rng):
         mean = np.exp(np.log(p[voiced]).mean())
         p[voiced] = np.clip(mean * d["pitch"] * (p[voiced] / mean) ** d["span"], 55, 480)
     return pyworld.synthesize(p, np.ascontiguousarray(env), np.ascontiguousarray(np.clip(ap, 1e-6, 1)), RATE, 12.5)
+
+
+if __name__ == "__main__":                               # before several processes want them
+    graphs()

