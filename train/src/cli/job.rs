@@ -37,11 +37,10 @@ impl JobArguments {
         self.workers.filter(|&workers| workers > 1 && !of_a_job)
     }
 
-    /// Meets the others.
-    pub(super) fn meet(&self) -> anyhow::Result<Peers> {
-        Ok(Peers::of_environment(Duration::from_secs(
-            self.peer_timeout,
-        ))?)
+    /// Meets the others, who compute on devices like this one.
+    pub(super) fn meet(&self, device: Device) -> anyhow::Result<Peers> {
+        let timeout = Duration::from_secs(self.peer_timeout);
+        Ok(Peers::of_environment(timeout, device)?)
     }
 }
 

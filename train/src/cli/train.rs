@@ -67,7 +67,7 @@ pub(crate) fn run_teach(arguments: &Teach) -> anyhow::Result<ExitCode> {
     let recipe = config::read(&arguments.recipe, &arguments.overrides)?;
     let device = job::own_device(arguments.device.open()?);
     interrupt::listen()?;
-    let peers = arguments.job.meet()?;
+    let peers = arguments.job.meet(device)?;
     let taught = trainer::teach(&recipe, device, &interrupt::STOP, &peers)?;
     println!(
         "{} utterances, {:.2} h, are known; {} of them, {:.2} h, heard now",
@@ -128,7 +128,7 @@ impl RunArguments {
             .unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
         let device = job::own_device(self.device.open()?);
         interrupt::listen()?;
-        let peers = self.job.meet()?;
+        let peers = self.job.meet(device)?;
         let options = trainer::Options {
             run: &run,
             resume: self.resume,

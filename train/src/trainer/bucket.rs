@@ -20,13 +20,13 @@ pub(super) fn buckets<T>(list: &[T], most: i64, numbers: impl Fn(&T) -> i64) -> 
     buckets
 }
 
-/// The numbers of tensors, one after the other, in memory.
-pub(super) fn pack(tensors: &[Tensor]) -> Result<Tensor, TchError> {
+/// The numbers of tensors, one after the other, on a device.
+pub(super) fn pack(tensors: &[Tensor], device: Device) -> Result<Tensor, TchError> {
     let flat = tensors.iter().map(|tensor| tensor.f_flatten(0, -1));
     let flat = flat.collect::<Result<Vec<_>, _>>()?;
     Tensor::f_cat(&flat, 0)?
         .f_to_kind(Kind::Float)?
-        .f_to_device(Device::Cpu)
+        .f_to_device(device)
 }
 
 /// Tensors made of such numbers, of the shapes of those that were packed and where they are.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tch::{Tensor, no_grad};
+use tch::{Device, Tensor, no_grad};
 
 use super::bucket::{buckets, pack, unpack};
 use super::error::TrainError;
@@ -139,8 +139,10 @@ impl Job {
                 false => parameter.f_zeros_like(),
             }
         });
-        let packed = pack(&gradients.collect::<Result<Vec<_>, _>>()?)?;
-        let sum = lock(&self.group).begin_sum(packed);
+        let gradients = gradients.collect::<Result<Vec<_>, _>>()?;
+        let group = lock(&self.group);
+        let device = gradients.first().map_or(Device::Cpu, Tensor::device);
+        let sum = group.begin_sum(pack(&gradients, group.carries(device))?);
         self.sums.push(sum.map_err(TrainError::Peers)?);
         self.begun += 1;
         Ok(())
@@ -236,7 +238,7 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    use tch::{Device, Kind};
+    use tch::Kind;
 
     use super::*;
     use crate::torch::Meeting;

@@ -1,10 +1,11 @@
 //! The processes that train one model together.
 
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tch::{Tensor, no_grad};
+use tch::{Device, TchError, Tensor, no_grad};
 
 use super::bucket::{buckets, pack, unpack};
 use super::error::TrainError;
@@ -36,16 +37,20 @@ impl Peers {
 
     /// Meets the others of the job that the environment describes, as torch's launchers do: `RANK`,
     /// `WORLD_SIZE`, `MASTER_ADDR`, `MASTER_PORT`; `GLOO_SOCKET_IFNAME` names the network interface where it
-    /// cannot be told by the way to the master. Alone without `WORLD_SIZE`.
+    /// cannot be told by the way to the master. Alone without `WORLD_SIZE`. On CUDA devices gradients go from one to the other
+    /// by NCCL where each process finds the library that `scripts/nccl` builds: beside the program, or at `SORI_NCCL`.
     ///
     /// # Errors
     /// [`TrainError::Job`] if a variable is missing or odd, [`TrainError::Peers`] if the others do not
-    /// come in time.
-    pub fn of_environment(timeout: Duration) -> Result<Self, TrainError> {
+    /// come in time, or NCCL does not work.
+    pub fn of_environment(timeout: Duration, device: Device) -> Result<Self, TrainError> {
         let Some(meeting) = meeting(timeout, |name| std::env::var(name).ok())? else {
             return Ok(Self::none());
         };
-        let group = ProcessGroup::join(&meeting).map_err(TrainError::Peers)?;
+        let mut group = ProcessGroup::join(&meeting).map_err(TrainError::Peers)?;
+        if device.is_cuda() {
+            open_nccl(&mut group, &meeting).map_err(TrainError::Peers)?;
+        }
         Ok(Self {
             shard: Shard {
                 rank: meeting.rank,
@@ -78,8 +83,13 @@ impl Peers {
         }
         no_grad(|| {
             for bucket in buckets(tensors, BUCKET, |tensor| tensor.numel() as i64) {
-                let mut packed = pack(bucket)?;
-                self.call(|group| group.take_first(&mut packed))?;
+                let place = bucket.first().map_or(Device::Cpu, Tensor::device);
+                let mut packed = None;
+                self.call(|group| {
+                    let packed = packed.insert(pack(bucket, group.carries(place))?);
+                    group.take_first(packed)
+                })?;
+                let Some(packed) = packed else { continue };
                 for (tensor, part) in bucket.iter().zip(unpack(&packed, bucket)?) {
                     tensor.shallow_clone().f_copy_(&part)?;
                 }
@@ -100,7 +110,7 @@ impl Peers {
 
     fn call(
         &self,
-        body: impl FnOnce(&ProcessGroup) -> Result<(), tch::TchError>,
+        body: impl FnOnce(&ProcessGroup) -> Result<(), TchError>,
     ) -> Result<(), TrainError> {
         let Some(group) = &self.group else {
             return Ok(());
@@ -109,6 +119,31 @@ impl Peers {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         body(&group).map_err(TrainError::Peers)
+    }
+}
+
+/// Opens NCCL if every process of the job can.
+fn open_nccl(group: &mut ProcessGroup, meeting: &Meeting) -> Result<(), TchError> {
+    let library = std::env::var_os("SORI_NCCL")
+        .map(PathBuf::from)
+        .or_else(|| {
+            let program = std::env::current_exe().ok()?;
+            Some(program.with_file_name("libsori_nccl.so"))
+        });
+    let library = library.filter(|library| library.is_file());
+    let able = group.sum(Tensor::from(i64::from(library.is_some())).reshape([1]))?;
+    let able = able.int64_value(&[0]) as usize;
+    match library {
+        Some(library) if able == meeting.world => group.open_nccl(&library),
+        _ => {
+            if meeting.rank == 0 {
+                tracing::info!(
+                    "gradients pass through memory: {able} of {} processes have libsori_nccl.so, which scripts/nccl builds, beside the program or at SORI_NCCL",
+                    meeting.world
+                );
+            }
+            Ok(())
+        }
     }
 }
 
