@@ -12,20 +12,11 @@ use tract_onnx::tract_core::internal::{
 use super::{CacheValues, CachedEngine, CachedSession, Engine, EngineError, Session, transpose};
 use crate::model::{Config, Graph, GraphBytes, Precision};
 
-#[cfg(target_arch = "x86_64")]
-mod int8;
-#[cfg(target_arch = "x86_64")]
-mod quantised;
+mod operators;
 
 const NAME: &str = "tract";
 
-/// Whether this processor has the products by bytes that make int8 the faster precision.
-pub(super) fn is_fast_on_int8() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return int8::Avx2::detect().is_some();
-    #[cfg(not(target_arch = "x86_64"))]
-    false
-}
+pub(super) use operators::is_fast_on_int8;
 
 struct TractEngine {
     plan: Arc<TypedRunnableModel>,
@@ -128,7 +119,7 @@ fn eval_in(
     .with_context(|| format!("in {node}"))
 }
 
-/// The graph of a file, with products by bytes as one operator of ours where the processor can do it.
+/// The graph of a file, with operators of ours in it.
 fn inference_model(
     bytes: GraphBytes,
     graph: &Graph,
@@ -140,19 +131,12 @@ fn inference_model(
         Precision::Fp32 => graph.outline(&bytes),
         Precision::Int8 => None,
     };
-    #[allow(unused_mut, reason = "only x86-64 has an operator of ours")]
     let mut proto = match &outline {
         Some((_, outline)) => onnx.proto_model_for_read(&mut outline.as_slice())?,
         None => onnx.proto_model_for_read(&mut &*bytes)?,
     };
-    #[cfg(target_arch = "x86_64")]
-    if precision == Precision::Int8
-        && int8::Avx2::detect().is_some()
-        && let Some(graph) = &mut proto.graph
-    {
-        let count = quantised::fuse(graph);
-        tracing::debug!("tract: {count} products of bytes are computed by Sori's own operator");
-        quantised::register(&mut onnx.op_register);
+    if let Some(graph) = &mut proto.graph {
+        operators::fuse(graph, &mut onnx);
     }
     onnx.provider = Arc::new(Weights(bytes));
     let directory = outline.as_ref().map(|(directory, _)| directory.as_str());

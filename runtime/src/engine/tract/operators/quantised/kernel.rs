@@ -10,20 +10,12 @@ use std::arch::x86_64::{
     _mm256_set1_epi32, _mm256_setzero_si256,
 };
 
+use crate::engine::tract::operators::processor::Avx2;
+
 /// Columns of a panel, the part of a matrix that a tile is computed with.
 const COLUMNS: usize = 16;
 /// Rows of a tile: 4 x 16 sums fill half of the registers.
 const ROWS: usize = 4;
-
-/// Proof that this processor has AVX2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Avx2(());
-
-impl Avx2 {
-    pub(super) fn detect() -> Option<Self> {
-        std::arch::is_x86_feature_detected!("avx2").then_some(Self(()))
-    }
-}
 
 /// Two inputs of sixteen outputs: (w[k][c], w[k + 1][c]) for every column c.
 type Pair = [i8; 2 * COLUMNS];
@@ -63,10 +55,6 @@ impl Weights {
         }
     }
 
-    pub(super) fn inputs(&self) -> usize {
-        self.inputs
-    }
-
     pub(super) fn outputs(&self) -> usize {
         self.outputs
     }
@@ -102,11 +90,15 @@ impl Weights {
 
 #[target_feature(enable = "avx2")]
 fn product(weights: &Weights, x: &[f32], scales: &[f32], bias: Option<&[f32]>, out: &mut [f32]) {
-    let pairs = weights.inputs.div_ceil(2);
-    let (activations, scale) = quantise(x, weights.inputs);
+    let Weights {
+        inputs, outputs, ..
+    } = *weights;
+    let pairs = inputs.div_ceil(2);
+    let (activations, scale) = quantise(x, inputs);
+    let rows = activations.len() / pairs;
     for (number, panel) in weights.panels.chunks_exact(pairs).enumerate() {
         let start = number * COLUMNS;
-        let columns = start..weights.outputs.min(start + COLUMNS);
+        let columns = start..outputs.min(start + COLUMNS);
         let mut factors = [0.0; COLUMNS];
         let mut offsets = [0.0; COLUMNS];
         for (factor, own) in factors.iter_mut().zip(&scales[columns.clone()]) {
@@ -115,45 +107,58 @@ fn product(weights: &Weights, x: &[f32], scales: &[f32], bias: Option<&[f32]>, o
         if let Some(bias) = bias {
             offsets[..columns.len()].copy_from_slice(&bias[columns.clone()]);
         }
-        let blocks = activations
-            .chunks(ROWS * pairs)
-            .zip(out.chunks_mut(ROWS * weights.outputs));
-        for (block, out) in blocks {
-            let mut write = |row: usize, sums: [i32; COLUMNS]| {
-                let out = &mut out[row * weights.outputs..][columns.clone()];
-                for (column, out) in out.iter_mut().enumerate() {
-                    *out = sums[column] as f32 * factors[column] + offsets[column];
+        let mut row = 0;
+        while row < rows {
+            let block = &activations[row * pairs..];
+            let out = &mut out[row * outputs..];
+            if rows - row >= ROWS {
+                let (ab, cd) = block[..ROWS * pairs].split_at(2 * pairs);
+                let ((a, b), (c, d)) = (ab.split_at(pairs), cd.split_at(pairs));
+                let sums = tile([a, b, c, d], panel);
+                for (sums, out) in sums.iter().zip(out.chunks_exact_mut(outputs)) {
+                    write(sums, &factors, &offsets, &mut out[columns.clone()]);
                 }
-            };
-            let mut rows = block.chunks_exact(pairs);
-            if block.len() == ROWS * pairs {
-                let sums = tile(
-                    std::array::from_fn::<_, ROWS, _>(|_| rows.next().unwrap_or(&[])),
-                    panel,
-                );
-                sums.into_iter()
-                    .enumerate()
-                    .for_each(|(row, sums)| write(row, sums));
+                row += ROWS;
             } else {
-                for (row, activations) in rows.enumerate() {
-                    let [sums] = tile([activations], panel);
-                    write(row, sums);
-                }
+                let [sums] = tile([&block[..pairs]], panel);
+                write(&sums, &factors, &offsets, &mut out[columns.clone()]);
+                row += 1;
             }
         }
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn write(
+    sums: &[i32; COLUMNS],
+    factors: &[f32; COLUMNS],
+    offsets: &[f32; COLUMNS],
+    out: &mut [f32],
+) {
+    let mut values = [0.0; COLUMNS];
+    for column in 0..COLUMNS {
+        values[column] = sums[column] as f32 * factors[column] + offsets[column];
+    }
+    match out.first_chunk_mut() {
+        Some(out) => *out = values,
+        None => out.copy_from_slice(&values[..out.len()]),
     }
 }
 
 /// The sums of `R` rows with a panel, exact: products are at most 255 * 128, so that rows of more than
 /// 65,000 values would be needed to overflow.
 #[target_feature(enable = "avx2")]
-fn tile<const R: usize>(rows: [&[i32]; R], panel: &[Pair]) -> [[i32; COLUMNS]; R] {
-    let rows = rows.map(|row| &row[..panel.len()]);
+fn tile<const R: usize>(mut rows: [&[[i16; 2]]; R], panel: &[Pair]) -> [[i32; COLUMNS]; R] {
+    for row in &mut rows {
+        *row = &row[..panel.len()];
+    }
     let mut sums = [[_mm256_setzero_si256(); 2]; R];
     for (pair, weights) in panel.iter().enumerate() {
         let weights = [widen(weights, 0), widen(weights, COLUMNS)];
         for (sums, row) in sums.iter_mut().zip(rows) {
-            let activations = _mm256_set1_epi32(row[pair]);
+            let [first, second] = row[pair];
+            let activations = i32::from(first) & 0xffff | i32::from(second) << 16;
+            let activations = _mm256_set1_epi32(activations);
             for (sum, weights) in sums.iter_mut().zip(weights) {
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(activations, weights));
             }
@@ -178,7 +183,7 @@ fn widen(weights: &Pair, start: usize) -> __m256i {
 /// The rounding is that of ONNX's `DynamicQuantizeLinear`: 8 bits from the least to the largest value, with 0
 /// among them.
 #[target_feature(enable = "avx2")]
-fn quantise(x: &[f32], inputs: usize) -> (Vec<i32>, f32) {
+fn quantise(x: &[f32], inputs: usize) -> (Vec<[i16; 2]>, f32) {
     let mut least = [0.0_f32; 8];
     let mut largest = [0.0_f32; 8];
     let (eights, rest) = x.as_chunks::<8>();
@@ -200,17 +205,17 @@ fn quantise(x: &[f32], inputs: usize) -> (Vec<i32>, f32) {
     let zero = (-least / scale).round_ties_even().clamp(0.0, 255.0);
     // All zeros: 0 / 0 is no number.
     let zero = if zero.is_nan() { 0.0 } else { zero };
-    let integer =
-        |value: f32| ((value / scale).round_ties_even().clamp(-zero, 255.0 - zero)) as i32;
-    let pairs = x.chunks_exact(inputs).flat_map(|row| {
-        let (pairs, last) = row.as_chunks::<2>();
-        let pair = move |first: f32, second: f32| integer(first) & 0xffff | integer(second) << 16;
-        let pairs = pairs
-            .iter()
-            .map(move |&[first, second]| pair(first, second));
-        pairs.chain(last.first().map(move |&first| pair(first, 0.0)))
-    });
-    (pairs.collect(), scale)
+    let pairs = inputs.div_ceil(2);
+    let mut integers = vec![[0_i16; 2]; x.len() / inputs * pairs];
+    let rows = x.chunks_exact(inputs).zip(integers.chunks_exact_mut(pairs));
+    // A loop, as what stands in a closure is not compiled for the same processor.
+    for (row, integers) in rows {
+        for (value, integer) in row.iter().zip(integers.as_flattened_mut()) {
+            let rounded = (value / scale).round_ties_even();
+            *integer = rounded.clamp(-zero, 255.0 - zero) as i32 as i16;
+        }
+    }
+    (integers, scale)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! and writes a `QuantisedLinear` there, which [`register`] teaches tract. The result is the same to the bit.
 
 mod fusion;
+mod kernel;
 mod operator;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

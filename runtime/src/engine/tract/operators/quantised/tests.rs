@@ -1,29 +1,16 @@
 //! Graphs with the six in them, fused and not.
 
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
-use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-    TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto, type_proto,
-};
+use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto};
 use tract_onnx::tract_hir::internal::*;
 
 use super::{OPERATOR, fuse, register};
-use crate::engine::tract::int8::Avx2;
+use crate::engine::tract::operators::processor::Avx2;
+use crate::engine::tract::operators::sketch::{constant, node, plan, value};
 
 const ROWS: usize = 6;
 const INNER: usize = 24;
 const OUTER: usize = 20;
-
-fn node(op_type: &str, input: &[&str], output: &[&str]) -> NodeProto {
-    NodeProto {
-        op_type: op_type.to_owned(),
-        name: output[0].to_owned(),
-        input: input.iter().map(|&name| name.to_owned()).collect(),
-        output: output.iter().map(|&name| name.to_owned()).collect(),
-        ..NodeProto::default()
-    }
-}
 
 fn cast(input: &str, output: &str) -> NodeProto {
     let to = AttributeProto {
@@ -35,38 +22,6 @@ fn cast(input: &str, output: &str) -> NodeProto {
     NodeProto {
         attribute: vec![to],
         ..node("Cast", &[input], &[output])
-    }
-}
-
-fn value(name: &str, dims: &[usize]) -> ValueInfoProto {
-    let dim = dims
-        .iter()
-        .map(|&dim| Dimension {
-            value: Some(dimension::Value::DimValue(dim as i64)),
-            ..Dimension::default()
-        })
-        .collect();
-    let tensor = type_proto::Tensor {
-        elem_type: DataType::Float as i32,
-        shape: Some(TensorShapeProto { dim }),
-    };
-    ValueInfoProto {
-        name: name.to_owned(),
-        r#type: Some(TypeProto {
-            value: Some(type_proto::Value::TensorType(tensor)),
-            ..TypeProto::default()
-        }),
-        ..ValueInfoProto::default()
-    }
-}
-
-fn constant(name: &str, data_type: DataType, dims: &[usize], raw_data: Vec<u8>) -> TensorProto {
-    TensorProto {
-        name: name.to_owned(),
-        data_type: data_type as i32,
-        dims: dims.iter().map(|&dim| dim as i64).collect(),
-        raw_data,
-        ..TensorProto::default()
     }
 }
 
@@ -102,27 +57,10 @@ fn graph() -> GraphProto {
     }
 }
 
-fn plan(graph: GraphProto) -> TractResult<Arc<TypedRunnableModel>> {
-    let mut onnx = tract_onnx::onnx();
-    register(&mut onnx.op_register);
-    let model = ModelProto {
-        ir_version: 8,
-        opset_import: vec![OperatorSetIdProto {
-            version: 17,
-            ..OperatorSetIdProto::default()
-        }],
-        graph: Some(graph),
-        ..ModelProto::default()
-    };
-    onnx.model_for_proto_model(&model)?
-        .into_optimized()?
-        .into_runnable()
-}
-
 fn run(graph: GraphProto) -> Vec<Tensor> {
     let x: Vec<f32> = (0..ROWS * INNER).map(|n| (n as f32 * 1.7).sin()).collect();
     let x = Tensor::from_shape(&[1, ROWS, INNER], &x).unwrap();
-    let outputs = plan(graph).unwrap().run(tvec![x.into_tvalue()]);
+    let outputs = plan(graph, register).unwrap().run(tvec![x.into_tvalue()]);
     let outputs = outputs.unwrap();
     outputs.into_iter().map(TValue::into_tensor).collect()
 }
@@ -189,9 +127,9 @@ fn a_file_with_the_operator_in_it_is_checked_when_it_is_loaded() {
         let mut graph = graph();
         graph.node = vec![node(OPERATOR, &["x", "w", "ws"], &["y"])];
         graph.output.pop();
-        assert!(plan(graph.clone()).is_ok());
+        assert!(plan(graph.clone(), register).is_ok());
         graph.initializer[2] = wrong;
-        let error = format!("{:#}", plan(graph).unwrap_err());
+        let error = format!("{:#}", plan(graph, register).unwrap_err());
         assert!(error.contains("expected 20 floats"), "{error}");
     }
 }

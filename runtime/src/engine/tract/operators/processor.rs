@@ -1,0 +1,22 @@
+//! What this processor can do.
+
+/// Proof that this processor has AVX2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Avx2(());
+
+impl Avx2 {
+    pub(super) fn detect() -> Option<Self> {
+        std::arch::is_x86_feature_detected!("avx2").then_some(Self(()))
+    }
+}
+
+/// Proof that this processor has AVX2 and multiplies and adds in one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fma(());
+
+impl Fma {
+    pub(super) fn detect() -> Option<Self> {
+        let found = Avx2::detect().is_some() && std::arch::is_x86_feature_detected!("fma");
+        found.then_some(Self(()))
+    }
+}

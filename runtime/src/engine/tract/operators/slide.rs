@@ -1,0 +1,93 @@
+//! One operator for a cache that loses its oldest frames and gets as many new ones: `Slice(Concat(past, new))`.
+//!
+//! The past is moved within its own memory, where nobody else has it: a step's largest tensor is not copied twice.
+
+use tract_onnx::model::OnnxOpRegister;
+use tract_onnx::pb::GraphProto;
+use tract_onnx::tract_hir::internal::*;
+
+use super::operator::{Dims, Operator, floats, written};
+use super::pattern::{Group, Uses, inputs, integer, ours, range, replace};
+
+const OPERATOR: &str = "SoriSlide";
+
+/// Replaces what can be; how many there were.
+pub(super) fn fuse(graph: &mut GraphProto) -> usize {
+    replace(graph, slide)
+}
+
+fn slide(uses: &Uses<'_>, slice: usize) -> Option<Group> {
+    let node = uses.node(slice);
+    if node.op_type != "Slice" {
+        return None;
+    }
+    let joined = uses.private_maker(node.input.first()?, "Concat")?;
+    let [past, new] = inputs(uses.node(joined))?;
+    let [axis, start, end] = range(uses, node)?;
+    if axis != 2 || integer(uses.node(joined), "axis") != Some(2) {
+        return None;
+    }
+    let input = vec![past.to_owned(), new.to_owned()];
+    let bounds = [("start", start), ("end", end)];
+    Some(Group {
+        gone: vec![joined, slice],
+        node: ours(OPERATOR, &node.output[0], input, &bounds),
+    })
+}
+
+/// Teaches tract the operator that [`fuse`] writes.
+pub(super) fn register(operators: &mut OnnxOpRegister) {
+    operators.insert(OPERATOR, |_, node| {
+        let bound = |name| {
+            let frame = integer(node, name).with_context(|| format!("{OPERATOR}: no {name}"))?;
+            usize::try_from(frame).with_context(|| format!("{OPERATOR}: {name} is {frame}"))
+        };
+        let slide = Slide {
+            start: bound("start")?,
+            end: bound("end")?,
+        };
+        Ok((written(slide), vec![]))
+    });
+}
+
+/// Reads the past (B, rows, frames, width) and what is new (B, rows, start, width); gives what the past gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Slide {
+    start: usize,
+    end: usize,
+}
+
+impl Operator for Slide {
+    const NAME: &'static str = OPERATOR;
+
+    fn shape(&self, inputs: &[Dims]) -> TractResult<Dims> {
+        let [past, new] = inputs else {
+            bail!("two inputs expected, found {}", inputs.len());
+        };
+        let (&[batch, rows, frames, width], Self { start, end }) = (&past[..], self) else {
+            bail!("a past of {past:?}");
+        };
+        let fits = new[..] == [batch, rows, *start, width]
+            && *end == frames + start
+            && *start <= frames
+            && frames * width > 0;
+        ensure!(fits, "frames {start} to {end} of {past:?} and {new:?}");
+        Ok(past.clone())
+    }
+
+    fn compute(&self, mut inputs: TVec<TValue>) -> TractResult<Tensor> {
+        let new = inputs.remove(1);
+        let mut past = inputs.remove(0).into_tensor();
+        let [_, _, frames, width] = past.shape()[..] else {
+            bail!("{OPERATOR}: a past of {:?}", past.shape());
+        };
+        let mut view = past.try_as_plain_ram_mut()?;
+        let rows = view.as_slice_mut::<f32>()?.chunks_exact_mut(frames * width);
+        let gone = self.start * width;
+        for (row, new) in rows.zip(floats(&new)?.chunks_exact(gone)) {
+            row.copy_within(gone.., 0);
+            row[(frames - self.start) * width..].copy_from_slice(new);
+        }
+        Ok(past)
+    }
+}

@@ -1,0 +1,59 @@
+//! The small operators: what each stands for, against tract's own.
+
+use tract_onnx::pb::{AttributeProto, GraphProto, attribute_proto};
+
+use super::sketch::{assert_same, integers, node, noisy, value, with_integer};
+use super::{layer_norm, slide};
+
+fn slice(past: &[usize], new: &[usize], start: i64, end: i64) -> GraphProto {
+    GraphProto {
+        node: vec![
+            with_integer(node("Concat", &["past", "new"], &["all"]), "axis", 2),
+            node("Slice", &["all", "start", "end", "axis"], &["next"]),
+        ],
+        initializer: vec![
+            integers("start", &[start]),
+            integers("end", &[end]),
+            integers("axis", &[2]),
+        ],
+        input: vec![value("past", past), value("new", new)],
+        output: vec![value("next", past)],
+        ..GraphProto::default()
+    }
+}
+
+#[test]
+fn a_cache_slides() {
+    for (past, new) in [([1, 3, 5, 4], [1, 3, 2, 4]), ([2, 3, 4, 1], [2, 3, 4, 1])] {
+        let plain = slice(&past, &new, new[2] as i64, (past[2] + new[2]) as i64);
+        let mut fused = plain.clone();
+        assert_eq!(slide::fuse(&mut fused), 1);
+        assert_eq!(fused.node.len(), 1);
+        assert_same(fused, plain, slide::register, &[&past, &new]);
+    }
+}
+
+#[test]
+fn layer_norms_are_those_of_the_definition() {
+    for rows in [&["scale", "shift"][..], &["scale"]] {
+        let inputs: Vec<&str> = ["x"].iter().chain(rows).copied().collect();
+        let epsilon = AttributeProto {
+            name: "epsilon".to_owned(),
+            r#type: attribute_proto::AttributeType::Float as i32,
+            f: 1e-3,
+            ..AttributeProto::default()
+        };
+        let mut norm = with_integer(node("LayerNormalization", &inputs, &["y"]), "axis", -1);
+        norm.attribute.push(epsilon);
+        let plain = GraphProto {
+            node: vec![norm],
+            initializer: vec![noisy("scale", &[21], 1), noisy("shift", &[21], 2)],
+            input: vec![value("x", &[5, 21])],
+            output: vec![value("y", &[5, 21])],
+            ..GraphProto::default()
+        };
+        let mut fused = plain.clone();
+        assert_eq!(layer_norm::fuse(&mut fused), 1);
+        assert_same(fused, plain, layer_norm::register, &[&[5, 21]]);
+    }
+}
