@@ -78,10 +78,13 @@ impl<O: Operator> Expansion for Written<O> {
         let shape = self.0.shape(&shapes).context(O::NAME)?;
         let (operator, left) = self.0.clone().pack(&facts).context(O::NAME)?;
         for &input in &left {
-            let kind = facts[input].datum_type;
+            let (kind, count) = (
+                facts[input].datum_type,
+                shapes[input].iter().product::<usize>(),
+            );
             ensure!(
                 kind == f32::datum_type(),
-                "{}: floats expected as input {input}, found {kind:?}",
+                "{}: expected {count} floats as input {input}, found {kind:?}",
                 O::NAME
             );
         }

@@ -1,7 +1,6 @@
 //! Graphs with attention in them as `sori-export` writes it, fused and not.
 
 use tract_onnx::pb::GraphProto;
-use tract_onnx::tract_hir::internal::*;
 
 use super::{OPERATOR, fuse, register};
 use crate::engine::tract::operators::sketch::{
