@@ -20,7 +20,10 @@ fn layer_norm(uses: &Uses<'_>, position: usize) -> Option<Group> {
         && integer(&node, "axis").is_none_or(|axis| axis == -1)
         && attribute(&node, "stash_type").is_none()
         && node.output.len() == 1
-        && matches!(node.input.len(), 2 | 3);
+        && matches!(node.input.len(), 2 | 3)
+        && node.input[1..]
+            .iter()
+            .all(|row| matches!(uses.float_dims(row), Some([_])));
     node.op_type = OPERATOR.to_owned();
     plain.then(|| Group {
         gone: vec![position],

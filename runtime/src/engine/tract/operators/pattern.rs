@@ -3,7 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto};
+use tract_onnx::pb::tensor_shape_proto::dimension;
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto, type_proto,
+};
 
 /// A group of nodes that one node can stand for.
 pub(super) struct Group {
@@ -121,6 +124,22 @@ impl<'a> Uses<'a> {
                 .filter(|_| to_float)
         });
         constant.map(|constant| &constant.dims[..])
+    }
+
+    /// The dimensions of an input of the graph, if it is one of floats with a fixed shape.
+    pub(super) fn dims_of_input(&self, value: &str) -> Option<Vec<i64>> {
+        let mut inputs = self.graph.input.iter();
+        let input = inputs.find(|input| input.name == value)?;
+        let kind = input.r#type.as_ref()?.value.as_ref()?;
+        let type_proto::Value::TensorType(tensor) = kind;
+        let dims = tensor.shape.as_ref()?.dim.iter();
+        let dims = dims.map(|dim| match dim.value {
+            Some(dimension::Value::DimValue(size)) => Some(size),
+            _ => None,
+        });
+        (tensor.elem_type == DataType::Float as i32)
+            .then(|| dims.collect())
+            .flatten()
     }
 
     /// The values of a constant of integers, which are in the file's graph itself.

@@ -24,7 +24,14 @@ fn slide(uses: &Uses<'_>, slice: usize) -> Option<Group> {
     let joined = uses.private_maker(node.input.first()?, "Concat")?;
     let [past, new] = inputs(uses.node(joined))?;
     let [axis, start, end] = range(uses, node)?;
-    if axis != 2 || integer(uses.node(joined), "axis") != Some(2) {
+    let [_, _, frames, _] = uses.dims_of_input(past)?[..] else {
+        return None;
+    };
+    if axis != 2
+        || integer(uses.node(joined), "axis") != Some(2)
+        || start < 0
+        || start.checked_add(frames) != Some(end)
+    {
         return None;
     }
     let input = vec![past.to_owned(), new.to_owned()];
@@ -50,7 +57,8 @@ pub(super) fn register(operators: &mut OnnxOpRegister) {
     });
 }
 
-/// Reads the past (B, rows, frames, width) and what is new (B, rows, start, width); gives what the past gave.
+/// Reads the past (B, rows, frames, width) and what is new (B, rows, ..., width); gives as many frames as the past has, `start` to
+/// `end` of both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Slide {
     start: usize,
@@ -67,10 +75,13 @@ impl Operator for Slide {
         let (&[batch, rows, frames, width], Self { start, end }) = (&past[..], self) else {
             bail!("a past of {past:?}");
         };
-        let fits = new[..] == [batch, rows, *start, width]
-            && *end == frames + start
-            && *start <= frames
-            && frames * width > 0;
+        let &[new_batch, new_rows, new_frames, new_width] = &new[..] else {
+            bail!("new frames of {new:?}");
+        };
+        let fits = [new_batch, new_rows, new_width] == [batch, rows, width]
+            && start.checked_add(frames) == Some(*end)
+            && *start <= new_frames
+            && frames * new_frames * width > 0;
         ensure!(fits, "frames {start} to {end} of {past:?} and {new:?}");
         Ok(past.clone())
     }
@@ -78,15 +89,17 @@ impl Operator for Slide {
     fn compute(&self, mut inputs: TVec<TValue>) -> TractResult<Tensor> {
         let new = inputs.remove(1);
         let mut past = inputs.remove(0).into_tensor();
-        let [_, _, frames, width] = past.shape()[..] else {
-            bail!("{OPERATOR}: a past of {:?}", past.shape());
+        let (&[_, _, frames, width], &[_, _, new_frames, _]) = (past.shape(), new.shape()) else {
+            bail!("frames of {:?} and {:?}", past.shape(), new.shape());
         };
+        let gone = self.start.min(frames) * width;
+        let newest = self.start.saturating_sub(frames) * width..self.start * width;
         let mut view = past.try_as_plain_ram_mut()?;
         let rows = view.as_slice_mut::<f32>()?.chunks_exact_mut(frames * width);
-        let gone = self.start * width;
-        for (row, new) in rows.zip(floats(&new)?.chunks_exact(gone)) {
+        for (row, new) in rows.zip(floats(&new)?.chunks_exact(new_frames * width)) {
+            let kept = row.len() - gone;
             row.copy_within(gone.., 0);
-            row[(frames - self.start) * width..].copy_from_slice(new);
+            row[kept..].copy_from_slice(&new[newest.clone()]);
         }
         Ok(past)
     }

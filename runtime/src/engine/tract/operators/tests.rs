@@ -24,13 +24,18 @@ fn slice(past: &[usize], new: &[usize], start: i64, end: i64) -> GraphProto {
 
 #[test]
 fn a_cache_slides() {
-    for (past, new) in [([1, 3, 5, 4], [1, 3, 2, 4]), ([2, 3, 4, 1], [2, 3, 4, 1])] {
-        let plain = slice(&past, &new, new[2] as i64, (past[2] + new[2]) as i64);
+    // As many new frames as there are places, fewer, more, and more than go.
+    for (past, new, start) in [(4, 4, 4), (5, 2, 2), (1, 8, 8), (4, 3, 1), (4, 3, 0)] {
+        let (past, new) = ([2, 3, past, 4], [2, 3, new, 4]);
+        let plain = slice(&past, &new, start, start + past[2] as i64);
         let mut fused = plain.clone();
         assert_eq!(slide::fuse(&mut fused), 1);
         assert_eq!(fused.node.len(), 1);
         assert_same(fused, plain, slide::register, &[&past, &new]);
     }
+    let mut shorter = slice(&[2, 3, 4, 4], &[2, 3, 2, 4], 3, 6);
+    shorter.output = vec![value("next", &[2, 3, 3, 4])];
+    assert_eq!(slide::fuse(&mut shorter), 0);
 }
 
 #[test]

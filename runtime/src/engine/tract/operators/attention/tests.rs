@@ -106,33 +106,34 @@ fn one_operator_gives_what_they_gave() {
 /// Anything of it may be otherwise in somebody else's file, which is then left as it is.
 #[test]
 fn what_is_not_quite_attention_stays() {
-    let changes: [(&str, fn(&mut GraphProto)); 9] = [
+    type Change = fn(&mut GraphProto);
+    let changes: [(&str, Change); 9] = [
         ("softmax over queries", |graph| {
-            graph.node[12].attribute[0].i = 2
+            graph.node[12].attribute[0].i = 2;
         }),
         ("keys turned otherwise", |graph| {
-            graph.node[3].attribute[0].ints = vec![0, 1, 2, 3]
+            graph.node[3].attribute[0].ints = vec![0, 1, 2, 3];
         }),
         ("keys joined by head", |graph| {
-            graph.node[1].attribute[0].i = 1
+            graph.node[1].attribute[0].i = 1;
         }),
         ("another shift", |graph| {
-            graph.initializer[2] = integers("first", &[0])
+            graph.initializer[2] = integers("first", &[0]);
         }),
         ("other rows", |graph| {
-            graph.initializer[9] = integers("out_shape", &[4, 48])
+            graph.initializer[9] = integers("out_shape", &[4, 48]);
         }),
         ("huge sizes", |graph| {
             graph.initializer[5] = integers("rows_shape", &[i64::MAX, 2, i64::MAX, i64::MAX]);
         }),
         ("other parts", |graph| {
-            graph.initializer[0] = integers("parts", &[1, 1, 3, 1])
+            graph.initializer[0] = integers("parts", &[1, 1, 3, 1]);
         }),
         ("a map that is asked for", |graph| {
-            graph.output.push(value("map", &[1, 2, 8, 32]))
+            graph.output.push(value("map", &[1, 2, 8, 32]));
         }),
         ("scores that are asked for", |graph| {
-            graph.output.push(value("scores", &[1, 2, 8, 32]))
+            graph.output.push(value("scores", &[1, 2, 8, 32]));
         }),
     ];
     for (what, change) in changes {
