@@ -171,6 +171,14 @@ pub(super) fn list<'a>(node: &'a NodeProto, name: &str) -> &'a [i64] {
     attribute(node, name).map_or(&[], |attribute| &attribute.ints)
 }
 
+/// A node's one output.
+pub(super) fn output(node: &NodeProto) -> Option<&str> {
+    match &node.output[..] {
+        [output] => Some(output),
+        _ => None,
+    }
+}
+
 /// A node's inputs, if it has so many.
 pub(super) fn inputs<const N: usize>(node: &NodeProto) -> Option<[&str; N]> {
     let inputs: [&String; N] = node.input.iter().collect::<Vec<_>>().try_into().ok()?;

@@ -7,7 +7,7 @@ use tract_onnx::pb::GraphProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::operator::{Dims, Operator, floats, written};
-use super::pattern::{Group, Uses, inputs, integer, ours, range, replace};
+use super::pattern::{Group, Uses, inputs, integer, ours, output, range, replace};
 
 const OPERATOR: &str = "SoriSlide";
 
@@ -38,7 +38,7 @@ fn slide(uses: &Uses<'_>, slice: usize) -> Option<Group> {
     let bounds = [("start", start), ("end", end)];
     Some(Group {
         gone: vec![joined, slice],
-        node: ours(OPERATOR, &node.output[0], input, &bounds),
+        node: ours(OPERATOR, output(node)?, input, &bounds),
     })
 }
 
@@ -81,7 +81,7 @@ impl Operator for Slide {
         let fits = [new_batch, new_rows, new_width] == [batch, rows, width]
             && start.checked_add(frames) == Some(*end)
             && *start <= new_frames
-            && frames * new_frames * width > 0;
+            && [frames, new_frames, width].iter().all(|&size| size > 0);
         ensure!(fits, "frames {start} to {end} of {past:?} and {new:?}");
         Ok(past.clone())
     }

@@ -1,9 +1,9 @@
 //! The small operators: what each stands for, against tract's own.
 
-use tract_onnx::pb::{AttributeProto, GraphProto, attribute_proto};
+use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, attribute_proto};
 
 use super::sketch::{assert_same, integers, node, noisy, value, with_integer};
-use super::{layer_norm, slide};
+use super::{fuse, layer_norm, slide};
 
 fn slice(past: &[usize], new: &[usize], start: i64, end: i64) -> GraphProto {
     GraphProto {
@@ -61,4 +61,39 @@ fn layer_norms_are_those_of_the_definition() {
         assert_eq!(layer_norm::fuse(&mut fused), 1);
         assert_same(fused, plain, layer_norm::register, &[&[5, 21]]);
     }
+}
+
+/// A file may say anything.
+#[test]
+fn nodes_without_inputs_or_outputs_do_no_harm() {
+    let kinds = [
+        "Softmax",
+        "Sum",
+        "MatMul",
+        "Slice",
+        "Concat",
+        "Split",
+        "LayerNormalization",
+        "Gemm",
+        "MatMulInteger",
+        "DynamicQuantizeLinear",
+        "Cast",
+    ];
+    let with = |inputs: &[&str], outputs: &[&str]| GraphProto {
+        node: kinds.map(|kind| with_axis(kind, inputs, outputs)).into(),
+        input: vec![value("x", &[1, 2, 3, 4])],
+        ..GraphProto::default()
+    };
+    for inputs in [&[][..], &["x"], &["x", "x"], &["x", "x", "x"]] {
+        for outputs in [&[][..], &["x"], &["x", "y", "z"]] {
+            fuse(&mut with(inputs, outputs), &mut tract_onnx::onnx());
+        }
+    }
+}
+
+fn with_axis(kind: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+    let mut node = with_integer(node("", inputs, &["n"]), "axis", -1);
+    node.op_type = kind.to_owned();
+    node.output = outputs.iter().map(|&output| output.to_owned()).collect();
+    node
 }

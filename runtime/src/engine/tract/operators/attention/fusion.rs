@@ -4,7 +4,7 @@ use tract_onnx::pb::GraphProto;
 
 use super::{KEYS, OPERATOR, VALUES};
 use crate::engine::tract::operators::pattern::{
-    Group, Uses, drop_unread, inputs, integer, list, ours, range, replace,
+    Group, Uses, drop_unread, inputs, integer, list, ours, output, range, replace,
 };
 
 /// No model has as much of anything.
@@ -31,7 +31,7 @@ fn attention(uses: &Uses<'_>, softmax: usize) -> Option<Group> {
         Some(uses.node(position))
     };
 
-    let [by_content, by_position, mask] = inputs(maker(&node.input[0], "Sum")?)?;
+    let [by_content, by_position, mask] = inputs(maker(node.input.first()?, "Sum")?)?;
     let [query, transposed] = inputs(maker(by_content, "MatMul")?)?;
     let transpose = maker(transposed, "Transpose")?;
     let [all_keys] = inputs(transpose)?;
@@ -54,12 +54,12 @@ fn attention(uses: &Uses<'_>, softmax: usize) -> Option<Group> {
     let [position_query, positions] = inputs(maker(by_distance, "MatMul")?)?;
     let [same_query, difference] = inputs(maker(position_query, "Add")?)?;
 
-    let mixed = uses.reader(&node.output[0], "MatMul")?;
+    let mixed = uses.reader(output(node)?, "MatMul")?;
     let [map, all_values] = inputs(uses.node(mixed))?;
     let values = maker(all_values, "Concat")?;
     let [past_values, new_values] = inputs(values)?;
-    let by_frame = uses.reader(&uses.node(mixed).output[0], "Transpose")?;
-    let out = uses.reader(&uses.node(by_frame).output[0], "Reshape")?;
+    let by_frame = uses.reader(output(uses.node(mixed))?, "Transpose")?;
+    let out = uses.reader(output(uses.node(by_frame))?, "Reshape")?;
     let out_shape = uses.node(out).input.get(1)?;
     gone.extend([mixed, by_frame, out]);
 
@@ -79,7 +79,7 @@ fn attention(uses: &Uses<'_>, softmax: usize) -> Option<Group> {
         return None;
     }
     let keys_count = distances - queries + 1;
-    let as_exported = map == node.output[0]
+    let as_exported = Some(map) == output(node)
         && query == same_query
         && list(transpose, "perm") == [0, 1, 3, 2]
         && list(uses.node(by_frame), "perm") == [0, 2, 1, 3]
@@ -109,7 +109,7 @@ fn attention(uses: &Uses<'_>, softmax: usize) -> Option<Group> {
     ];
     let node = ours(
         OPERATOR,
-        &uses.node(out).output[0],
+        output(uses.node(out))?,
         input.map(str::to_owned).into(),
         &[(KEYS, keys_at), (VALUES, values_at)],
     );

@@ -89,7 +89,8 @@ impl Attention {
         };
         let fits = [keys, values] == [query; 2]
             && *cache == [batch, rows, past, width]
-            && queries * width > 0
+            && queries > 0
+            && width > 0
             && *mask == [batch, 1, 1, sizes.keys()]
             && *positions == [1, heads, width, sizes.distances()]
             && *difference == [1, heads, 1, width]
@@ -107,7 +108,11 @@ impl Operator for Attention {
     fn shape(&self, inputs: &[Dims]) -> TractResult<Dims> {
         let inputs: Vec<&[usize]> = inputs.iter().map(|dims| &dims[..]).collect();
         let (batch, sizes) = self.sizes(&inputs)?;
-        Ok(tvec!(batch * sizes.queries, sizes.heads * sizes.width))
+        let rows = batch.checked_mul(sizes.queries);
+        Ok(tvec!(
+            rows.context("more rows than there can be")?,
+            sizes.heads * sizes.width
+        ))
     }
 
     fn pack(self, inputs: &[TypedFact]) -> TractResult<(Self, TVec<usize>)> {

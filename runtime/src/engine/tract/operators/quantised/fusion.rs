@@ -4,7 +4,9 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, NodeProto};
 
 use super::OPERATOR;
-use crate::engine::tract::operators::pattern::{Group, Uses, drop_unread, integer, ours, replace};
+use crate::engine::tract::operators::pattern::{
+    Group, Uses, drop_unread, integer, ours, output, replace,
+};
 
 /// Replaces the products that can be; how many there were.
 pub(in crate::engine::tract::operators) fn fuse(graph: &mut GraphProto) -> usize {
@@ -43,11 +45,11 @@ fn linear(uses: &Uses<'_>, product: usize) -> Option<Group> {
     {
         return None;
     }
-    let cast = uses.reader(&node.output[0], "Cast")?;
+    let cast = uses.reader(output(node)?, "Cast")?;
     if integer(uses.node(cast), "to")? != DataType::Float as i64 {
         return None;
     }
-    let float = &uses.node(cast).output[0];
+    let float = output(uses.node(cast))?;
     let scaled = uses.reader(float, "Mul")?;
     let scale = other(uses.node(scaled), float)?;
     let scaling = uses.private_maker(scale, "Mul")?;
@@ -57,11 +59,11 @@ fn linear(uses: &Uses<'_>, product: usize) -> Option<Group> {
     }
     let (mut gone, mut last) = (vec![product, cast, scaling, scaled], scaled);
     let mut input = vec![
-        quantiser.input[0].clone(),
+        quantiser.input.first()?.clone(),
         weights.clone(),
         scales.to_owned(),
     ];
-    let unbiased = &uses.node(scaled).output[0];
+    let unbiased = output(uses.node(scaled))?;
     if let Some(sum) = uses.reader(unbiased, "Add")
         && let Some(bias) = other(uses.node(sum), unbiased)
         && is_row(uses, bias, columns)
@@ -70,7 +72,7 @@ fn linear(uses: &Uses<'_>, product: usize) -> Option<Group> {
         last = sum;
         input.push(bias.to_owned());
     }
-    let node = ours(OPERATOR, &uses.node(last).output[0], input, &[]);
+    let node = ours(OPERATOR, output(uses.node(last))?, input, &[]);
     Some(Group { gone, node })
 }
 
