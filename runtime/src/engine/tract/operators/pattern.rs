@@ -7,6 +7,7 @@ use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::{
     AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto, type_proto,
 };
+use tract_onnx::tract_hir::internal::*;
 
 /// A group of nodes that one node can stand for.
 pub(super) struct Group {
@@ -164,6 +165,15 @@ pub(super) fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a Attri
 /// An attribute that is an integer.
 pub(super) fn integer(node: &NodeProto, name: &str) -> Option<i64> {
     attribute(node, name).map(|attribute| attribute.i)
+}
+
+/// An attribute that counts something.
+///
+/// # Errors
+/// Which one is missing or negative.
+pub(super) fn count(node: &NodeProto, name: &str) -> TractResult<usize> {
+    let number = integer(node, name).with_context(|| format!("no attribute {name}"))?;
+    usize::try_from(number).with_context(|| format!("attribute {name} is {number}"))
 }
 
 /// An attribute that is a list of integers; empty without.

@@ -7,7 +7,7 @@ use tract_onnx::pb::GraphProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::operator::{Dims, Operator, floats, written};
-use super::pattern::{Group, Uses, inputs, integer, ours, output, range, replace};
+use super::pattern::{Group, Uses, count, inputs, integer, ours, output, range, replace};
 
 const OPERATOR: &str = "SoriSlide";
 
@@ -45,13 +45,9 @@ fn slide(uses: &Uses<'_>, slice: usize) -> Option<Group> {
 /// Teaches tract the operator that [`fuse`] writes.
 pub(super) fn register(operators: &mut OnnxOpRegister) {
     operators.insert(OPERATOR, |_, node| {
-        let bound = |name| {
-            let frame = integer(node, name).with_context(|| format!("{OPERATOR}: no {name}"))?;
-            usize::try_from(frame).with_context(|| format!("{OPERATOR}: {name} is {frame}"))
-        };
         let slide = Slide {
-            start: bound("start")?,
-            end: bound("end")?,
+            start: count(node, "start")?,
+            end: count(node, "end")?,
         };
         Ok((written(slide), vec![]))
     });

@@ -264,6 +264,7 @@ fn exp(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::tract::operators::sketch::noise;
 
     #[test]
     fn exp_is_that_of_the_library() {
@@ -341,10 +342,6 @@ mod tests {
                 queries,
                 past,
                 width,
-            };
-            let noise = |count: usize, seed: usize| -> Vec<f32> {
-                let value = |n| ((n * 7919 + seed * 104_729) as f32 * 0.37).sin();
-                (0..count).map(value).collect()
             };
             let (new, before) = (heads_count * queries * width, heads_count * past * width);
             let mut mask = vec![0.0; sizes.keys()];

@@ -26,7 +26,7 @@ pub(super) use fusion::fuse;
 use kernel::{Inputs, Room, Sizes, attend};
 
 use super::operator::{Dims, Operator, floats, written};
-use super::pattern::integer;
+use super::pattern::count;
 
 const OPERATOR: &str = "SoriAttention";
 /// The attributes that say at which rows of the cache the past is.
@@ -36,13 +36,9 @@ const VALUES: &str = "values_at";
 /// Teaches tract the operator that [`fuse`] writes.
 pub(super) fn register(operators: &mut OnnxOpRegister) {
     operators.insert(OPERATOR, |_, node| {
-        let at = |name| {
-            let row = integer(node, name).with_context(|| format!("{OPERATOR}: no {name}"))?;
-            usize::try_from(row).with_context(|| format!("{OPERATOR}: {name} is {row}"))
-        };
         let attention = Attention {
-            keys_at: at(KEYS)?,
-            values_at: at(VALUES)?,
+            keys_at: count(node, KEYS)?,
+            values_at: count(node, VALUES)?,
             loaded: None,
         };
         Ok((written(attention), vec![]))

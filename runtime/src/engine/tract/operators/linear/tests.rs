@@ -2,15 +2,7 @@
 
 use super::kernel::Weights;
 use super::*;
-
-fn noise(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed;
-    let next = |_| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state as i32 as f32 / 2_147_483_648.0
-    };
-    (0..count).map(next).collect()
-}
+use crate::engine::tract::operators::sketch::noise;
 
 #[test]
 fn products_are_those_of_the_definition() {

@@ -221,6 +221,7 @@ fn quantise(x: &[f32], inputs: usize) -> (Vec<[i16; 2]>, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::tract::operators::sketch::noise;
 
     /// `None`, and a word about it, where nothing can be tested.
     fn avx2() -> Option<Avx2> {
@@ -252,15 +253,6 @@ mod tests {
             }
         }
         out
-    }
-
-    fn noise(count: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let next = |_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            state as i32 as f32 / 2_147_483_648.0
-        };
-        (0..count).map(next).collect()
     }
 
     #[test]
