@@ -91,23 +91,25 @@ impl<'a> Uses<'a> {
         (self.node(position).op_type == kind).then_some(position)
     }
 
-    /// The only reader of a value that is no output of the graph, if it is a `kind`.
-    pub(super) fn reader(&self, value: &str, kind: &str) -> Option<usize> {
+    /// The only reader of a value that is no output of the graph.
+    fn only_reader(&self, value: &str) -> Option<usize> {
         let [position] = self.readers.get(value)?[..] else {
             return None;
         };
         let inner = self.graph.output.iter().all(|output| output.name != value);
-        (inner && self.node(position).op_type == kind).then_some(position)
+        inner.then_some(position)
+    }
+
+    /// The only reader of a value that is no output of the graph, if it is a `kind`.
+    pub(super) fn reader(&self, value: &str, kind: &str) -> Option<usize> {
+        let position = self.only_reader(value)?;
+        (self.node(position).op_type == kind).then_some(position)
     }
 
     /// The node that makes a value which nobody but one node reads, if it is a `kind`.
     pub(super) fn private_maker(&self, value: &str, kind: &str) -> Option<usize> {
-        let position = self.maker(value, kind)?;
-        let [_] = self.readers.get(value)?[..] else {
-            return None;
-        };
-        let inner = self.graph.output.iter().all(|output| output.name != value);
-        inner.then_some(position)
+        self.only_reader(value)?;
+        self.maker(value, kind)
     }
 
     /// A constant of that kind.
