@@ -22,7 +22,7 @@ pub(super) struct ModelArgs {
     /// Which graph of the package to run; auto takes the faster one on the engine.
     #[arg(long, value_name = "PRECISION", default_value = "auto")]
     precision: PrecisionArg,
-    /// Threads for one chunk.
+    /// Threads for one chunk on ort; tract takes one.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
 }

@@ -133,8 +133,8 @@ pub struct EngineOptions {
     pub engine: EngineChoice,
     /// Which graph.
     pub precision: PrecisionChoice,
-    /// Threads for one step, at least 1. The steps of a small streaming model are too short to
-    /// gain from more than one.
+    /// Threads for one step on `ort`, at least 1. The steps of a small streaming model are too short to
+    /// gain from more than one; `tract` takes one in any case.
     pub threads: usize,
     /// Streams that may be in a step at the same time, at least 1; more of them take turns. On `ort` each costs
     /// the engine's copy of the weights; on `tract` all may be, whatever is asked for, unless they are batched.
@@ -249,9 +249,12 @@ fn load_tract(package: &Package, options: EngineOptions) -> Result<Arc<dyn Engin
         preferred.reverse();
     }
     let precision = choose(package, options.precision, preferred)?;
+    if options.threads > 1 {
+        tracing::warn!("tract takes one thread for a step, not {}", options.threads);
+    }
     contained("tract", package, || {
         assemble(package, precision, options, |graph| {
-            tract::load(package.config(), graph, precision, options.threads)
+            tract::load(package.config(), graph, precision)
         })
     })
 }

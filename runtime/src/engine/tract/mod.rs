@@ -33,7 +33,6 @@ pub(super) fn load(
     config: &Config,
     graph: &Graph,
     precision: Precision,
-    threads: usize,
 ) -> Result<Arc<dyn CachedEngine>, EngineError> {
     let refuse = |error: &dyn std::fmt::Display| EngineError::Load {
         engine: NAME,
@@ -41,17 +40,9 @@ pub(super) fn load(
         reason: error.to_string(),
     };
     let bytes = graph.bytes()?;
-    let executor = match threads {
-        0 | 1 => multithread::Executor::SingleThread,
-        more => multithread::Executor::multithread(more),
-    };
-    let options = RunOptions {
-        executor: Some(executor),
-        ..RunOptions::default()
-    };
-    let plan = inference_model(bytes, graph, precision)
+    let plan = inference_model(bytes, graph)
         .and_then(InferenceModelExt::into_optimized)
-        .and_then(|model| TypedRunnableModel::new_with_options(model, &options))
+        .and_then(TypedRunnableModel::new)
         .map_err(|error| refuse(&format!("{error:#}")))?;
 
     let streams = graph.streams;
@@ -74,7 +65,7 @@ pub(super) fn load(
         session,
         _owner: Mutex::new(owner),
         shapes,
-        description: format!("tract {VERSION}, {precision}, {threads} thread(s)"),
+        description: format!("tract {VERSION}, {precision}, 1 thread"),
     }))
 }
 
@@ -120,17 +111,10 @@ fn eval_in(
 }
 
 /// The graph of a file, with operators of ours in it.
-fn inference_model(
-    bytes: GraphBytes,
-    graph: &Graph,
-    precision: Precision,
-) -> TractResult<InferenceModel> {
+fn inference_model(bytes: GraphBytes, graph: &Graph) -> TractResult<InferenceModel> {
     let mut onnx = tract_onnx::onnx();
-    // The message would hold all weights beside the tensors made of them. The operator of ours wants to see them.
-    let outline = match precision {
-        Precision::Fp32 => graph.outline(&bytes),
-        Precision::Int8 => None,
-    };
+    // The message would hold all weights beside what is made of them.
+    let outline = graph.outline(&bytes);
     let mut proto = match &outline {
         Some((_, outline)) => onnx.proto_model_for_read(&mut outline.as_slice())?,
         None => onnx.proto_model_for_read(&mut &*bytes)?,

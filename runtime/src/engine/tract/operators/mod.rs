@@ -5,6 +5,7 @@
 //! there, and `register`, which teaches tract to run it. What is not found, in somebody else's file, is tract's as ever.
 
 mod attention;
+mod depthwise;
 mod layer_norm;
 #[cfg(target_arch = "x86_64")]
 mod linear;
@@ -35,11 +36,18 @@ pub(in crate::engine) fn is_fast_on_int8() -> bool {
 
 /// Writes operators of ours into a graph, where this processor has them, and teaches tract to run them.
 pub(super) fn fuse(graph: &mut GraphProto, onnx: &mut Onnx) {
+    // What a graph within it reads of this one is not looked for.
+    let mut attributes = graph.node.iter().flat_map(|node| &node.attribute);
+    if attributes.any(|attribute| attribute.g.is_some() || !attribute.graphs.is_empty()) {
+        return;
+    }
     let took = |what: &str, count: usize| {
         tracing::debug!("tract: {count} {what} are computed by Sori's own operator");
     };
     took("attentions", attention::fuse(graph));
     attention::register(&mut onnx.op_register);
+    took("convolutions", depthwise::fuse(graph));
+    depthwise::register(&mut onnx.op_register);
     took("caches", slide::fuse(graph));
     slide::register(&mut onnx.op_register);
     took("layer norms", layer_norm::fuse(graph));

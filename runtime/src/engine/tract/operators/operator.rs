@@ -14,15 +14,7 @@ pub(super) trait Operator: Debug + Clone + PartialEq + Eq + Send + Sync + 'stati
     /// What is wrong with the shapes of the inputs: a file may have the operator in it, with anything as its inputs.
     fn shape(&self, inputs: &[Dims]) -> TractResult<Dims>;
 
-    /// Takes the constants among the inputs, as it wants to have them, when a model is loaded; the inputs that are left.
-    ///
-    /// # Errors
-    /// What is wrong with them.
-    fn pack(self, inputs: &[TypedFact]) -> TractResult<(Self, TVec<usize>)> {
-        Ok((self, (0..inputs.len()).collect()))
-    }
-
-    /// Computes the result, from the inputs that are left.
+    /// Computes the result.
     ///
     /// # Errors
     /// If one of them is not there in memory as plain floats.
@@ -68,32 +60,26 @@ impl<O: Operator> Expansion for Written<O> {
         model: &mut TypedModel,
         inputs: &[OutletId],
     ) -> TractResult<TVec<OutletId>> {
-        let facts = inputs
-            .iter()
-            .map(|&input| Ok(model.outlet_fact(input)?.clone()));
-        let facts: TVec<TypedFact> = facts.collect::<TractResult<_>>()?;
-        let shapes = facts.iter().map(|fact| fact.shape.as_concrete());
-        let shapes = shapes.map(|shape| Ok(shape.context("a shape that is not fixed")?.into()));
-        let shapes: Vec<Dims> = shapes.collect::<TractResult<_>>()?;
-        let shape = self.0.shape(&shapes).context(O::NAME)?;
-        let (operator, left) = self.0.clone().pack(&facts).context(O::NAME)?;
-        for &input in &left {
-            let (kind, count) = (
-                facts[input].datum_type,
-                shapes[input].iter().product::<usize>(),
-            );
+        let mut shapes = TVec::new();
+        for &input in inputs {
+            let fact = model.outlet_fact(input)?;
+            let shape = fact.shape.as_concrete();
+            let shape: Dims = shape.context("a shape that is not fixed")?.into();
+            let (kind, count) = (fact.datum_type, shape.iter().product::<usize>());
             ensure!(
                 kind == f32::datum_type(),
-                "{}: expected {count} floats as input {input}, found {kind:?}",
+                "{}: expected {count} floats, found {kind:?}",
                 O::NAME
             );
+            shapes.push(shape);
         }
-        let left: TVec<OutletId> = left.iter().map(|&input| inputs[input]).collect();
-        model.wire_node(prefix, Running { operator, shape }, &left)
+        let shape = self.0.shape(&shapes).context(O::NAME)?;
+        let operator = self.0.clone();
+        model.wire_node(prefix, Running { operator, shape }, inputs)
     }
 }
 
-/// The operator as it runs, its constants packed.
+/// The operator as it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Running<O> {
     operator: O,

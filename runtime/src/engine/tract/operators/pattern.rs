@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::{
     AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto, type_proto,
 };
+use tract_onnx::tensor::load_tensor;
 use tract_onnx::tract_hir::internal::*;
 
 /// A group of nodes that one node can stand for.
@@ -49,6 +51,53 @@ pub(super) fn drop_unread(graph: &mut GraphProto, kind: &str) {
     graph.node.retain(|node| {
         node.op_type != kind || node.output.iter().any(|value| wanted.contains(value))
     });
+}
+
+/// The attribute that [`embed`] writes.
+const CONSTANT: &str = "constant";
+
+/// Moves the constants that nodes of a kind read as their second input into the nodes: tract would hold them beside
+/// what the operators make of them.
+pub(super) fn embed(graph: &mut GraphProto, kind: &str) {
+    // Of those that made floats of halves.
+    drop_unread(graph, "Cast");
+    let mut places = HashMap::<String, Vec<usize>>::new();
+    for (position, node) in graph.node.iter_mut().enumerate() {
+        if node.op_type == kind && node.input.len() > 1 {
+            places
+                .entry(node.input.remove(1))
+                .or_default()
+                .push(position);
+        }
+    }
+    let read = graph.node.iter().flat_map(|node| node.input.iter());
+    let outputs = graph.output.iter().map(|output| &output.name);
+    let read: HashSet<String> = read.chain(outputs).cloned().collect();
+    let nodes = &mut graph.node;
+    graph.initializer.retain(|constant| {
+        let Some(readers) = places.get(&constant.name) else {
+            return true;
+        };
+        for &reader in readers {
+            nodes[reader].attribute.push(AttributeProto {
+                name: CONSTANT.to_owned(),
+                r#type: attribute_proto::AttributeType::Tensor as i32,
+                t: Some(constant.clone()),
+                ..AttributeProto::default()
+            });
+        }
+        read.contains(&constant.name)
+    });
+}
+
+/// The constant that [`embed`] moved into a node.
+///
+/// # Errors
+/// What is wrong with it, or that there is none.
+pub(super) fn embedded(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Tensor> {
+    let constant = attribute(node, CONSTANT).and_then(|attribute| attribute.t.as_ref());
+    let constant = constant.context("its second input is no constant of the file")?;
+    load_tensor(&*context.framework.provider, constant, context.model_dir)
 }
 
 /// Who makes and who reads the values of a graph.
@@ -120,13 +169,17 @@ impl<'a> Uses<'a> {
 
     /// The dimensions of a constant of floats, which may be written in halves.
     pub(super) fn float_dims(&self, value: &str) -> Option<&'a [i64]> {
-        let constant = self.constant(value, DataType::Float).or_else(|| {
+        Some(&self.floats(value)?.dims)
+    }
+
+    /// A constant of floats, which may be written in halves.
+    pub(super) fn floats(&self, value: &str) -> Option<&'a TensorProto> {
+        self.constant(value, DataType::Float).or_else(|| {
             let cast = self.node(self.maker(value, "Cast")?);
             let to_float = integer(cast, "to") == Some(DataType::Float as i64);
             self.constant(cast.input.first()?, DataType::Float16)
                 .filter(|_| to_float)
-        });
-        constant.map(|constant| &constant.dims[..])
+        })
     }
 
     /// The dimensions of an input of the graph, if it is one of floats with a fixed shape.

@@ -10,13 +10,15 @@ impl Avx2 {
     }
 }
 
-/// Proof that this processor has AVX2 and multiplies and adds in one.
+/// Proof that this processor has AVX2, multiplies and adds in one, and reads floats of half the width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fma(());
 
 impl Fma {
     pub(super) fn detect() -> Option<Self> {
-        let found = Avx2::detect().is_some() && std::arch::is_x86_feature_detected!("fma");
+        let found = Avx2::detect().is_some()
+            && std::arch::is_x86_feature_detected!("fma")
+            && std::arch::is_x86_feature_detected!("f16c");
         found.then_some(Self(()))
     }
 }

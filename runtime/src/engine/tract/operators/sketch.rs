@@ -102,6 +102,18 @@ pub(super) fn noisy(name: &str, dims: &[usize], seed: u32) -> TensorProto {
     constant(name, DataType::Float, dims, bytes)
 }
 
+/// The same noise in halves, under another name, and the node that makes floats of them.
+pub(super) fn noisy_halves(name: &str, dims: &[usize], seed: u32) -> (TensorProto, NodeProto) {
+    let values = noise(dims.iter().product(), seed).into_iter();
+    let bytes = values.flat_map(|value| f16::from_f32(value).to_le_bytes());
+    let stored = format!("{name}.f16");
+    let cast = node("Cast", &[&stored], &[name]);
+    (
+        constant(&stored, DataType::Float16, dims, bytes.collect()),
+        with_integer(cast, "to", DataType::Float as i64),
+    )
+}
+
 pub(super) fn plan(
     graph: GraphProto,
     register: impl Fn(&mut OnnxOpRegister),

@@ -2,8 +2,10 @@
 
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, attribute_proto};
 
-use super::sketch::{assert_same, integers, node, noisy, value, with_integer};
-use super::{fuse, layer_norm, slide};
+use super::sketch::{
+    assert_same, integers, node, noisy, noisy_halves, value, with_integer, with_list,
+};
+use super::{depthwise, fuse, layer_norm, slide};
 
 fn slice(past: &[usize], new: &[usize], start: i64, end: i64) -> GraphProto {
     GraphProto {
@@ -63,6 +65,94 @@ fn layer_norms_are_those_of_the_definition() {
     }
 }
 
+fn convolution(batch: usize, kept: usize) -> GraphProto {
+    let (taps, cast) = noisy_halves("taps", &[12, 1, 1, 5], 1);
+    let convolution = node("Conv", &["turned", "taps", "bias"], &["by_channel"]);
+    let convolution = with_list(convolution, "kernel_shape", &[1, 5]);
+    GraphProto {
+        node: vec![
+            cast,
+            with_list(
+                node("Transpose", &["x"], &["turned"]),
+                "perm",
+                &[0, 3, 1, 2],
+            ),
+            with_integer(convolution, "group", 12),
+            with_list(
+                node("Transpose", &["by_channel"], &["y"]),
+                "perm",
+                &[0, 2, 3, 1],
+            ),
+        ],
+        initializer: vec![taps, noisy("bias", &[12], 2)],
+        input: vec![value("x", &[batch, 1, kept + 4, 12])],
+        output: vec![value("y", &[batch, 1, kept, 12])],
+        ..GraphProto::default()
+    }
+}
+
+#[test]
+fn a_convolution_takes_frames_as_they_come() {
+    for (batch, kept) in [(1, 8), (3, 1), (2, 7)] {
+        let plain = convolution(batch, kept);
+        let mut fused = plain.clone();
+        assert_eq!(depthwise::fuse(&mut fused), 1);
+        assert_eq!(fused.node.len(), 1);
+        assert_same(
+            fused,
+            plain,
+            depthwise::register,
+            &[&[batch, 1, kept + 4, 12]],
+        );
+    }
+}
+
+#[test]
+fn what_is_not_quite_that_convolution_stays() {
+    type Change = fn(&mut GraphProto);
+    let changes: [(&str, Change); 6] = [
+        ("two steps at a time", |graph| {
+            let convolution = graph.node[2].clone();
+            graph.node[2] = with_list(convolution, "strides", &[1, 2]);
+        }),
+        ("padded", |graph| {
+            let convolution = graph.node[2].clone();
+            graph.node[2] = with_list(convolution, "pads", &[0, 4, 0, 0]);
+        }),
+        ("channels mixed", |graph| graph.node[2].attribute[1].i = 6),
+        ("turned otherwise", |graph| {
+            graph.node[3].attribute[0].ints = vec![0, 3, 2, 1];
+        }),
+        ("somebody else reads it", |graph| {
+            graph.output.push(value("by_channel", &[1, 12, 1, 8]));
+        }),
+        ("no bias", |graph| {
+            graph.node[2].input.pop();
+        }),
+    ];
+    for (what, change) in changes {
+        let mut graph = convolution(1, 8);
+        change(&mut graph);
+        assert_eq!(depthwise::fuse(&mut graph), 0, "{what}");
+        assert_eq!(graph.node.len(), 4, "{what}");
+    }
+}
+
+/// What a graph within it reads is not looked for.
+#[test]
+fn a_graph_with_a_graph_in_it_stays() {
+    let mut within = convolution(1, 8);
+    within.node[0].attribute.push(AttributeProto {
+        name: "then_branch".to_owned(),
+        r#type: attribute_proto::AttributeType::Graph as i32,
+        g: Some(GraphProto::default()),
+        ..AttributeProto::default()
+    });
+    let before = within.clone();
+    fuse(&mut within, &mut tract_onnx::onnx());
+    assert_eq!(within, before);
+}
+
 /// A file may say anything.
 #[test]
 fn nodes_without_inputs_or_outputs_do_no_harm() {
@@ -75,6 +165,8 @@ fn nodes_without_inputs_or_outputs_do_no_harm() {
         "Split",
         "LayerNormalization",
         "Gemm",
+        "Conv",
+        "Transpose",
         "MatMulInteger",
         "DynamicQuantizeLinear",
         "Cast",

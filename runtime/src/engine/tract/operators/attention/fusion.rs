@@ -4,7 +4,7 @@ use tract_onnx::pb::GraphProto;
 
 use super::{KEYS, OPERATOR, VALUES};
 use crate::engine::tract::operators::pattern::{
-    Group, Uses, drop_unread, inputs, integer, list, ours, output, range, replace,
+    Group, Uses, drop_unread, embed, inputs, integer, list, ours, output, range, replace,
 };
 
 /// No model has as much of anything.
@@ -14,6 +14,7 @@ const MOST: i64 = 1 << 20;
 pub(in crate::engine::tract::operators) fn fuse(graph: &mut GraphProto) -> usize {
     let count = replace(graph, attention);
     drop_unread(graph, "Split");
+    embed(graph, OPERATOR);
     count
 }
 
@@ -104,8 +105,9 @@ fn attention(uses: &Uses<'_>, softmax: usize) -> Option<Group> {
     if cache != same_cache {
         return None;
     }
+    let positions = &uses.floats(positions)?.name;
     let input = [
-        query, new_keys, new_values, cache, mask, positions, difference,
+        query, positions, new_keys, new_values, cache, mask, difference,
     ];
     let node = ours(
         OPERATOR,

@@ -26,7 +26,7 @@ pub(super) use fusion::fuse;
 use kernel::{Inputs, Room, Sizes, attend};
 
 use super::operator::{Dims, Operator, floats, written};
-use super::pattern::count;
+use super::pattern::{count, embedded};
 
 const OPERATOR: &str = "SoriAttention";
 /// The attributes that say at which rows of the cache the past is.
@@ -35,44 +35,35 @@ const VALUES: &str = "values_at";
 
 /// Teaches tract the operator that [`fuse`] writes.
 pub(super) fn register(operators: &mut OnnxOpRegister) {
-    operators.insert(OPERATOR, |_, node| {
+    operators.insert(OPERATOR, |context, node| {
+        let positions = embedded(context, node)?;
+        ensure!(positions.rank() == 4, "positions of {positions:?}");
+        let by_distance = positions.cast_to::<f32>()?.into_owned();
         let attention = Attention {
             keys_at: count(node, KEYS)?,
             values_at: count(node, VALUES)?,
-            loaded: None,
+            positions: Arc::new(by_distance.permute_axes(&[0, 1, 3, 2])?),
         };
         Ok((written(attention), vec![]))
     });
 }
 
-/// Reads query, keys and values (B, heads, queries, width), cache (B, rows, past, width), mask (B, 1, 1, keys), what makes a
-/// query one by position (1, heads, 1, width), and once, when it is loaded, positions (1, heads, width, distances). Gives
-/// (B * queries, heads * width).
+/// Reads query, keys and values (B, heads, queries, width), cache (B, rows, past, width), mask (B, 1, 1, keys), and what makes
+/// a query one by position (1, heads, 1, width). Gives (B * queries, heads * width).
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Attention {
     /// Rows of the cache at which the heads' keys begin, and their values.
     keys_at: usize,
     values_at: usize,
-    loaded: Option<Loaded>,
-}
-
-/// What is known when a model is loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Loaded {
-    batch: usize,
-    sizes: Sizes,
     /// (1, heads, distances, width).
     positions: Arc<Tensor>,
 }
 
-/// Where the positions are among the inputs.
-const POSITIONS: usize = 5;
-
 impl Attention {
     /// How many streams there are, and the sizes of each.
     fn sizes(&self, inputs: &[&[usize]]) -> TractResult<(usize, Sizes)> {
-        let &[query, keys, values, cache, mask, positions, difference] = inputs else {
-            bail!("seven inputs expected, found {}", inputs.len());
+        let &[query, keys, values, cache, mask, difference] = inputs else {
+            bail!("six inputs expected, found {}", inputs.len());
         };
         let (&[batch, heads, queries, width], &[_, rows, past, _]) = (query, cache) else {
             bail!("queries of {query:?} and a cache of {cache:?}");
@@ -88,7 +79,7 @@ impl Attention {
             && queries > 0
             && width > 0
             && *mask == [batch, 1, 1, sizes.keys()]
-            && *positions == [1, heads, width, sizes.distances()]
+            && *self.positions.shape() == [1, heads, sizes.distances(), width]
             && *difference == [1, heads, 1, width]
             && [self.keys_at, self.values_at]
                 .iter()
@@ -111,30 +102,9 @@ impl Operator for Attention {
         ))
     }
 
-    fn pack(self, inputs: &[TypedFact]) -> TractResult<(Self, TVec<usize>)> {
-        let shapes = inputs.iter().map(|input| input.shape.as_concrete());
-        let shapes: Option<Vec<&[usize]>> = shapes.collect();
-        let (batch, sizes) = self.sizes(&shapes.context("a shape that is not fixed")?)?;
-        let positions = inputs[POSITIONS].konst.as_ref();
-        let positions = positions.context("positions that change")?;
-        floats(positions)?;
-        let by_distance = Tensor::clone(positions).permute_axes(&[0, 1, 3, 2])?;
-        let loaded = Some(Loaded {
-            batch,
-            sizes,
-            positions: Arc::new(by_distance),
-        });
-        let left = (0..inputs.len()).filter(|&input| input != POSITIONS);
-        Ok((Self { loaded, ..self }, left.collect()))
-    }
-
     fn compute(&self, inputs: TVec<TValue>) -> TractResult<Tensor> {
-        let loaded = self.loaded.as_ref().context("positions were not packed")?;
-        let Loaded {
-            batch,
-            sizes,
-            ref positions,
-        } = *loaded;
+        let shapes: TVec<&[usize]> = inputs.iter().map(|input| input.shape()).collect();
+        let (batch, sizes) = self.sizes(&shapes)?;
         let all = inputs.iter().map(|input| floats(input));
         let all: TVec<&[f32]> = all.collect::<TractResult<_>>()?;
         let &[query, keys, values, cache, mask, difference] = &all[..] else {
@@ -157,7 +127,7 @@ impl Operator for Attention {
                 past_keys: past(self.keys_at),
                 past_values: past(self.values_at),
                 mask: &mask[stream * sizes.keys()..][..sizes.keys()],
-                positions: floats(positions)?,
+                positions: floats(&self.positions)?,
                 difference,
             };
             attend(sizes, inputs, &mut room, &mut out_values[chunk]);

@@ -163,7 +163,7 @@ fn a_file_with_the_operator_in_it_is_checked_when_it_is_loaded() {
     }
     let mut wrong = graph(1, 8, 24);
     fuse(&mut wrong);
-    wrong.initializer[11] = noisy("difference", &[1, HEADS, 1, WIDTH - 1], 6);
+    wrong.initializer[10] = noisy("difference", &[1, HEADS, 1, WIDTH - 1], 6);
     let error = format!("{:#}", plan(wrong, register).unwrap_err());
     assert!(error.contains("shapes that do not fit"), "{error}");
 }

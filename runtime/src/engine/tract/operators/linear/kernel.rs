@@ -5,6 +5,10 @@
 
 #![expect(unsafe_code, reason = "instructions that not every processor has")]
 
+use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
+
+use tract_onnx::tract_hir::internal::f16;
+
 use crate::engine::tract::operators::processor::Fma;
 
 /// Columns of a panel, the part of a matrix that a tile is computed with.
@@ -17,8 +21,56 @@ const ROWS: usize = 4;
 pub(super) struct Weights {
     inputs: usize,
     outputs: usize,
-    /// For each panel, for each input.
-    panels: Vec<[f32; COLUMNS]>,
+    panels: Panels,
+}
+
+/// For each panel, for each input; as wide as in the file.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Panels {
+    Floats(Vec<[f32; COLUMNS]>),
+    Halves(Vec<[f16; COLUMNS]>),
+}
+
+/// A number as a file has it.
+pub(super) trait Weight: Copy + Default {
+    fn panels(panels: Vec<[Self; COLUMNS]>) -> Panels;
+
+    /// # Safety
+    /// The processor must have AVX2, FMA and F16C.
+    unsafe fn widen(weights: &[Self; COLUMNS]) -> [f32; COLUMNS];
+}
+
+impl Weight for f32 {
+    fn panels(panels: Vec<[Self; COLUMNS]>) -> Panels {
+        Panels::Floats(panels)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn widen(weights: &[Self; COLUMNS]) -> [f32; COLUMNS] {
+        *weights
+    }
+}
+
+impl Weight for f16 {
+    fn panels(panels: Vec<[Self; COLUMNS]>) -> Panels {
+        Panels::Halves(panels)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn widen(weights: &[Self; COLUMNS]) -> [f32; COLUMNS] {
+        let mut floats = [0.0_f32; COLUMNS];
+        for eight in 0..COLUMNS / 8 {
+            let (from, to) = (&weights[eight * 8..][..8], &mut floats[eight * 8..][..8]);
+            // SAFETY: both slices have the eight numbers that are read and written, which may be unaligned.
+            unsafe {
+                let halves = _mm_loadu_si128(from.as_ptr().cast());
+                _mm256_storeu_ps(to.as_mut_ptr(), _mm256_cvtph_ps(halves));
+            }
+        }
+        floats
+    }
 }
 
 /// They are compared to tell whether two operators are the same, and no number is not the same as itself.
@@ -26,9 +78,9 @@ impl Eq for Weights {}
 
 impl Weights {
     /// Packs a row-major matrix with so many columns.
-    pub(super) fn new(matrix: &[f32], outputs: usize) -> Self {
+    pub(super) fn new<W: Weight>(matrix: &[W], outputs: usize) -> Self {
         let inputs = matrix.len() / outputs;
-        let mut panels = vec![[0.0; COLUMNS]; outputs.div_ceil(COLUMNS) * inputs];
+        let mut panels = vec![[W::default(); COLUMNS]; outputs.div_ceil(COLUMNS) * inputs];
         for (panel, rows) in panels.chunks_exact_mut(inputs).enumerate() {
             for (packed, row) in rows.iter_mut().zip(matrix.chunks_exact(outputs)) {
                 let row = row.chunks(COLUMNS).nth(panel).unwrap_or_default();
@@ -38,7 +90,7 @@ impl Weights {
         Self {
             inputs,
             outputs,
-            panels,
+            panels: W::panels(panels),
         }
     }
 
@@ -58,17 +110,26 @@ impl Weights {
             out.len() * self.inputs,
             "as many rows"
         );
-        // SAFETY: an `Fma` is only had where the processor has it.
-        unsafe { product(self, x, bias, out) }
+        // SAFETY: an `Fma` is only had where the processor has all three.
+        unsafe {
+            match &self.panels {
+                Panels::Floats(panels) => product(panels, self.inputs, x, bias, out),
+                Panels::Halves(panels) => product(panels, self.inputs, x, bias, out),
+            }
+        }
     }
 }
 
-#[target_feature(enable = "avx2,fma")]
-fn product(weights: &Weights, x: &[f32], bias: &[f32], out: &mut [f32]) {
-    let Weights {
-        inputs, outputs, ..
-    } = *weights;
-    let panels = weights.panels.chunks_exact(inputs);
+#[target_feature(enable = "avx2,fma,f16c")]
+fn product<W: Weight>(
+    panels: &[[W; COLUMNS]],
+    inputs: usize,
+    x: &[f32],
+    bias: &[f32],
+    out: &mut [f32],
+) {
+    let outputs = bias.len();
+    let panels = panels.chunks_exact(inputs);
     for ((number, panel), bias) in panels.enumerate().zip(bias.chunks(COLUMNS)) {
         let mut start = [0.0; COLUMNS];
         start[..bias.len()].copy_from_slice(bias);
@@ -81,7 +142,7 @@ fn product(weights: &Weights, x: &[f32], bias: &[f32], out: &mut [f32]) {
         let done = x.len() / inputs - left.len();
         for (number, tile) in tiles.enumerate() {
             let rows = std::array::from_fn(|row| &tile[row * inputs..][..inputs]);
-            let sums = sums::<ROWS>(rows, panel, &start);
+            let sums = sums::<W, ROWS>(rows, panel, &start);
             for (row, sums) in sums.iter().enumerate() {
                 write(number * ROWS + row, sums);
             }
@@ -93,18 +154,20 @@ fn product(weights: &Weights, x: &[f32], bias: &[f32], out: &mut [f32]) {
     }
 }
 
-#[target_feature(enable = "avx2,fma")]
-fn sums<const R: usize>(
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sums<W: Weight, const R: usize>(
     rows: [&[f32]; R],
-    panel: &[[f32; COLUMNS]],
+    panel: &[[W; COLUMNS]],
     start: &[f32; COLUMNS],
 ) -> [[f32; COLUMNS]; R] {
     let rows = rows.map(|row| &row[..panel.len()]);
     let mut sums = [*start; R];
     for (input, weights) in panel.iter().enumerate() {
+        // SAFETY: these instructions are enabled here, too.
+        let weights = unsafe { W::widen(weights) };
         for (sums, row) in sums.iter_mut().zip(rows) {
             for (sum, weight) in sums.iter_mut().zip(weights) {
-                *sum = row[input].mul_add(*weight, *sum);
+                *sum = row[input].mul_add(weight, *sum);
             }
         }
     }

@@ -14,28 +14,32 @@ use tract_onnx::tract_hir::internal::*;
 use kernel::Weights;
 
 use super::operator::{Dims, Operator, floats, written};
-use super::pattern::{Group, Uses, replace};
+use super::pattern::{Group, Uses, embed, embedded, replace};
 use super::processor::Fma;
 
 const OPERATOR: &str = "SoriLinear";
 
 /// Replaces the products that can be; how many there were.
 pub(super) fn fuse(graph: &mut GraphProto) -> usize {
-    replace(graph, linear)
+    let count = replace(graph, linear);
+    embed(graph, OPERATOR);
+    count
 }
 
 fn linear(uses: &Uses<'_>, position: usize) -> Option<Group> {
     let mut node = uses.node(position).clone();
-    let [_, weights, bias] = &node.input[..] else {
+    let [x, weights, bias] = &node.input[..] else {
         return None;
     };
     let plain = node.op_type == "Gemm" && node.attribute.is_empty();
-    let [_, columns] = uses.float_dims(weights)? else {
+    let weights = uses.floats(weights)?;
+    let [_, columns] = &weights.dims[..] else {
         return None;
     };
     if !plain || uses.float_dims(bias)? != [*columns] {
         return None;
     }
+    node.input = vec![x.clone(), weights.name.clone(), bias.clone()];
     node.op_type = OPERATOR.to_owned();
     Some(Group {
         gone: vec![position],
@@ -45,51 +49,53 @@ fn linear(uses: &Uses<'_>, position: usize) -> Option<Group> {
 
 /// Teaches tract the operator that [`fuse`] writes.
 pub(super) fn register(operators: &mut OnnxOpRegister) {
-    operators.insert(OPERATOR, |_, _| {
+    operators.insert(OPERATOR, |context, node| {
         let fma = Fma::detect().context("no FMA")?;
-        Ok((written(Linear { fma, weights: None }), vec![]))
+        let matrix = embedded(context, node)?;
+        let &[inner, outer] = matrix.shape() else {
+            bail!("weights that are no matrix: {matrix:?}");
+        };
+        ensure!(inner > 0 && outer > 0, "a matrix of nothing: {matrix:?}");
+        let view = matrix.try_as_plain_ram()?;
+        let weights = match matrix.datum_type() {
+            DatumType::F16 => Weights::new(view.as_slice::<f16>()?, outer),
+            _ => Weights::new(view.as_slice::<f32>()?, outer),
+        };
+        let weights = Arc::new(weights);
+        Ok((written(Linear { fma, weights }), vec![]))
     });
 }
 
-/// Reads x (rows, inputs), weights (inputs, outputs) and a bias (outputs); the weights once, when it is loaded.
+/// Reads x (rows, inputs) and a bias (outputs).
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Linear {
     fma: Fma,
-    weights: Option<Arc<Weights>>,
+    /// (inputs, outputs).
+    weights: Arc<Weights>,
 }
 
 impl Operator for Linear {
     const NAME: &'static str = OPERATOR;
 
     fn shape(&self, inputs: &[Dims]) -> TractResult<Dims> {
-        let [x, weights, bias] = inputs else {
-            bail!("three inputs expected, found {}", inputs.len());
+        let [x, bias] = inputs else {
+            bail!("two inputs expected, found {}", inputs.len());
         };
-        let (&[rows, inner], &[same, outer]) = (&x[..], &weights[..]) else {
-            bail!("a product of {x:?} and {weights:?}");
+        let (inner, outer) = (self.weights.inputs(), self.weights.outputs());
+        let &[rows, same] = &x[..] else {
+            bail!("a product of {x:?} and a matrix");
         };
-        let fits = inner == same && bias[..] == [outer] && inner > 0 && outer > 0;
-        ensure!(fits, "{x:?} times {weights:?} plus {bias:?}");
+        let fits = inner == same && bias[..] == [outer];
+        ensure!(fits, "{x:?} times {inner} x {outer} plus {bias:?}");
         Ok(tvec!(rows, outer))
     }
 
-    fn pack(self, inputs: &[TypedFact]) -> TractResult<(Self, TVec<usize>)> {
-        let weights = inputs[1].konst.as_ref().context("weights that change")?;
-        let packed = Weights::new(floats(weights)?, weights.shape()[1]);
-        let packed = Self {
-            weights: Some(Arc::new(packed)),
-            ..self
-        };
-        Ok((packed, tvec!(0, 2)))
-    }
-
     fn compute(&self, inputs: TVec<TValue>) -> TractResult<Tensor> {
-        let weights = self.weights.as_ref().context("weights were not packed")?;
         let x = floats(&inputs[0])?;
-        let rows = x.len() / weights.inputs();
-        let mut out = Tensor::zero::<f32>(&[rows, weights.outputs()])?;
+        let rows = x.len() / self.weights.inputs();
+        let mut out = Tensor::zero::<f32>(&[rows, self.weights.outputs()])?;
         let mut view = out.try_as_plain_ram_mut()?;
-        weights.product(
+        self.weights.product(
             self.fma,
             x,
             floats(&inputs[1])?,

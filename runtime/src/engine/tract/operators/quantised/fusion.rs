@@ -5,13 +5,14 @@ use tract_onnx::pb::{GraphProto, NodeProto};
 
 use super::OPERATOR;
 use crate::engine::tract::operators::pattern::{
-    Group, Uses, drop_unread, integer, ours, output, replace,
+    Group, Uses, drop_unread, embed, integer, ours, output, replace,
 };
 
 /// Replaces the products that can be; how many there were.
 pub(in crate::engine::tract::operators) fn fuse(graph: &mut GraphProto) -> usize {
     let count = replace(graph, linear);
     drop_unread(graph, "DynamicQuantizeLinear");
+    embed(graph, OPERATOR);
     count
 }
 

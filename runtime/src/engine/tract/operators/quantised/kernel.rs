@@ -55,6 +55,10 @@ impl Weights {
         }
     }
 
+    pub(super) fn inputs(&self) -> usize {
+        self.inputs
+    }
+
     pub(super) fn outputs(&self) -> usize {
         self.outputs
     }

@@ -46,7 +46,7 @@ public data class EndpointRules(
  *
  * @property engine What runs the model.
  * @property precision Which of its graphs.
- * @property threads Threads for one step; a small model gains nothing from more than one.
+ * @property threads Threads for one step; a small model gains nothing from more than one, and tract takes one in any case.
  * @property beam Hypotheses that a beam search keeps; 0 searches greedily, which is fastest.
  * @property alternatives Alternatives that a final segment brings along at most; only a beam has any.
  * @property languageModel Whether to ask the language model of the package, if it has one.
