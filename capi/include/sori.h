@@ -139,7 +139,7 @@ typedef enum {
  */
 typedef enum {
   /**
-   * ONNX Runtime when a fitting library is found, else tract.
+   * The faster one on this processor that can be used: tract, or ONNX Runtime if a fitting library is found.
    */
   SORI_ENGINE_AUTO = 0,
   /**

@@ -9,7 +9,7 @@ use crate::status::Failure;
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub enum SoriEngine {
-    /// ONNX Runtime when a fitting library is found, else tract.
+    /// The faster one on this processor that can be used: tract, or ONNX Runtime if a fitting library is found.
     Auto = 0,
     /// ONNX Runtime, from a shared library found at run time.
     Ort = 1,

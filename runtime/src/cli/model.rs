@@ -16,7 +16,7 @@ pub(super) struct ModelArgs {
     /// this command.
     #[arg(short, long, value_name = "DIR", env = "SORI_MODEL")]
     model: Option<PathBuf>,
-    /// What runs the model: ONNX Runtime (ort), tract, or the first of them that works.
+    /// What runs the model: ONNX Runtime (ort), tract, or the faster of them that works here.
     #[arg(long, value_name = "ENGINE", default_value = "auto")]
     engine: EngineArg,
     /// Which graph of the package to run; auto takes the faster one on the engine.

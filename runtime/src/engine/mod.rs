@@ -106,7 +106,8 @@ impl CacheValues<'_> {
 /// Which engine to run a package on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EngineChoice {
-    /// `ort` when a fitting ONNX Runtime library is found, else `tract`.
+    /// The faster one that can be used: `tract` on x86-64 with AVX2 and neither AVX-512 nor VNNI; elsewhere `ort` when a
+    /// fitting ONNX Runtime library is found, else `tract`.
     #[default]
     Auto,
     /// ONNX Runtime.
@@ -213,6 +214,19 @@ pub fn load(package: &Package, options: EngineOptions) -> Result<Arc<dyn Engine>
     match options.engine {
         EngineChoice::Ort => load_ort(package, options),
         EngineChoice::Tract => load_tract(package, options),
+        EngineChoice::Auto if is_faster_on_tract() => match load_tract(package, options) {
+            Err(refused @ EngineError::Load { .. }) => match load_ort(package, options) {
+                Err(EngineError::NotBuilt { .. } | EngineError::NoLibrary { .. }) => Err(refused),
+                other => {
+                    tracing::info!("engine ort, because tract cannot be used: {refused}");
+                    other
+                }
+            },
+            other => {
+                tracing::info!("engine tract, the faster one on this processor");
+                other
+            }
+        },
         EngineChoice::Auto => match load_ort(package, options) {
             Err(error @ (EngineError::NotBuilt { .. } | EngineError::NoLibrary { .. })) => {
                 tracing::info!("engine tract, because ort cannot be used: {error}");
@@ -221,6 +235,14 @@ pub fn load(package: &Package, options: EngineOptions) -> Result<Arc<dyn Engine>
             other => other,
         },
     }
+}
+
+/// Whether a chunk costs less on tract than on ONNX Runtime, as far as that has been measured: docs/performance.md.
+fn is_faster_on_tract() -> bool {
+    #[cfg(feature = "tract")]
+    return tract::is_faster_than_ort();
+    #[cfg(not(feature = "tract"))]
+    false
 }
 
 #[cfg(any(feature = "ort", feature = "ort-download"))]

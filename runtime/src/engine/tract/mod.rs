@@ -16,7 +16,7 @@ mod operators;
 
 const NAME: &str = "tract";
 
-pub(super) use operators::is_fast_on_int8;
+pub(super) use operators::{is_fast_on_int8, is_faster_than_ort};
 
 struct TractEngine {
     plan: Arc<TypedRunnableModel>,

@@ -34,6 +34,15 @@ pub(in crate::engine) fn is_fast_on_int8() -> bool {
     false
 }
 
+/// Whether this processor does our products as fast as it can anything: with AVX-512 or VNNI, ONNX Runtime has instructions
+/// that they lack.
+pub(in crate::engine) fn is_faster_than_ort() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return processor::Fma::detect().is_some() && !processor::is_wider_than_avx2();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// Writes operators of ours into a graph, where this processor has them, and teaches tract to run them.
 pub(super) fn fuse(graph: &mut GraphProto, onnx: &mut Onnx) {
     // What a graph within it reads of this one is not looked for.

@@ -22,3 +22,8 @@ impl Fma {
         found.then_some(Self(()))
     }
 }
+
+/// Whether this processor has instructions for products beyond AVX2's.
+pub(super) fn is_wider_than_avx2() -> bool {
+    std::arch::is_x86_feature_detected!("avx512f") || std::arch::is_x86_feature_detected!("avxvnni")
+}

@@ -2,7 +2,10 @@ package ai.sori
 
 /** What runs a model. */
 public enum class Engine {
-    /** ONNX Runtime where this library was built with it and the app has it, else tract. */
+    /**
+     * ONNX Runtime where this library was built with it and the app has it, else tract; on x86-64 without AVX-512 and VNNI, as in
+     * many emulators, tract.
+     */
     AUTO,
 
     /** ONNX Runtime: the app has to bring `libonnxruntime.so` along. */
