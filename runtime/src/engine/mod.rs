@@ -214,19 +214,7 @@ pub fn load(package: &Package, options: EngineOptions) -> Result<Arc<dyn Engine>
     match options.engine {
         EngineChoice::Ort => load_ort(package, options),
         EngineChoice::Tract => load_tract(package, options),
-        EngineChoice::Auto if is_faster_on_tract() => match load_tract(package, options) {
-            Err(refused @ EngineError::Load { .. }) => match load_ort(package, options) {
-                Err(EngineError::NotBuilt { .. } | EngineError::NoLibrary { .. }) => Err(refused),
-                other => {
-                    tracing::info!("engine ort, because tract cannot be used: {refused}");
-                    other
-                }
-            },
-            other => {
-                tracing::info!("engine tract, the faster one on this processor");
-                other
-            }
-        },
+        EngineChoice::Auto if is_faster_on_tract() => load_tract_or_ort(package, options),
         EngineChoice::Auto => match load_ort(package, options) {
             Err(error @ (EngineError::NotBuilt { .. } | EngineError::NoLibrary { .. })) => {
                 tracing::info!("engine tract, because ort cannot be used: {error}");
@@ -234,6 +222,25 @@ pub fn load(package: &Package, options: EngineOptions) -> Result<Arc<dyn Engine>
             }
             other => other,
         },
+    }
+}
+
+/// tract, or `ort` for a graph that tract refuses.
+fn load_tract_or_ort(
+    package: &Package,
+    options: EngineOptions,
+) -> Result<Arc<dyn Engine>, EngineError> {
+    tracing::info!("engine tract, the faster one on this processor");
+    let refused = match load_tract(package, options) {
+        Err(refused @ EngineError::Load { .. }) => refused,
+        other => return other,
+    };
+    match load_ort(package, options) {
+        Err(EngineError::NotBuilt { .. } | EngineError::NoLibrary { .. }) => Err(refused),
+        other => {
+            tracing::info!("engine ort, because tract cannot be used: {refused}");
+            other
+        }
     }
 }
 

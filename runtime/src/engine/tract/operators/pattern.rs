@@ -43,11 +43,16 @@ pub(super) fn replace(
     count
 }
 
+/// The values that a node reads or that are asked of the graph.
+fn read(graph: &GraphProto) -> HashSet<String> {
+    let inputs = graph.node.iter().flat_map(|node| node.input.iter());
+    let outputs = graph.output.iter().map(|output| &output.name);
+    inputs.chain(outputs).cloned().collect()
+}
+
 /// Drops the nodes of that kind of which nobody reads a result.
 pub(super) fn drop_unread(graph: &mut GraphProto, kind: &str) {
-    let read = graph.node.iter().flat_map(|node| node.input.iter());
-    let outputs = graph.output.iter().map(|output| &output.name);
-    let wanted: HashSet<String> = read.chain(outputs).cloned().collect();
+    let wanted = read(graph);
     graph.node.retain(|node| {
         node.op_type != kind || node.output.iter().any(|value| wanted.contains(value))
     });
@@ -59,6 +64,9 @@ const CONSTANT: &str = "constant";
 /// Moves the constants that nodes of a kind read as their second input into the nodes: tract would hold them beside
 /// what the operators make of them.
 pub(super) fn embed(graph: &mut GraphProto, kind: &str) {
+    if graph.node.iter().all(|node| node.op_type != kind) {
+        return;
+    }
     // Of those that made floats of halves.
     drop_unread(graph, "Cast");
     let mut places = HashMap::<String, Vec<usize>>::new();
@@ -70,9 +78,7 @@ pub(super) fn embed(graph: &mut GraphProto, kind: &str) {
                 .push(position);
         }
     }
-    let read = graph.node.iter().flat_map(|node| node.input.iter());
-    let outputs = graph.output.iter().map(|output| &output.name);
-    let read: HashSet<String> = read.chain(outputs).cloned().collect();
+    let read = read(graph);
     let nodes = &mut graph.node;
     graph.initializer.retain(|constant| {
         let Some(readers) = places.get(&constant.name) else {
@@ -98,6 +104,19 @@ pub(super) fn embedded(context: &ParsingContext<'_>, node: &NodeProto) -> TractR
     let constant = attribute(node, CONSTANT).and_then(|attribute| attribute.t.as_ref());
     let constant = constant.context("its second input is no constant of the file")?;
     load_tensor(&*context.framework.provider, constant, context.model_dir)
+}
+
+/// [`embedded`], if it is a matrix with something in it; and its rows and columns.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn embedded_matrix(
+    context: &ParsingContext<'_>,
+    node: &NodeProto,
+) -> TractResult<(Tensor, [usize; 2])> {
+    let matrix = embedded(context, node)?;
+    match *matrix.shape() {
+        [rows, columns] if rows > 0 && columns > 0 => Ok((matrix, [rows, columns])),
+        _ => bail!("expected a matrix, found {matrix:?}"),
+    }
 }
 
 /// Who makes and who reads the values of a graph.

@@ -103,13 +103,13 @@ impl Operator for Attention {
     }
 
     fn compute(&self, inputs: TVec<TValue>) -> TractResult<Tensor> {
-        let shapes: TVec<&[usize]> = inputs.iter().map(|input| input.shape()).collect();
-        let (batch, sizes) = self.sizes(&shapes)?;
-        let all = inputs.iter().map(|input| floats(input));
-        let all: TVec<&[f32]> = all.collect::<TractResult<_>>()?;
-        let &[query, keys, values, cache, mask, difference] = &all[..] else {
-            bail!("six inputs expected, found {}", all.len());
+        let [query, keys, values, cache, mask, difference] = &inputs[..] else {
+            bail!("six inputs expected, found {}", inputs.len());
         };
+        let all = [query, keys, values, cache, mask, difference];
+        let (batch, sizes) = self.sizes(&all.map(|input| input.shape()))?;
+        let (query, keys, values) = (floats(query)?, floats(keys)?, floats(values)?);
+        let (cache, mask, difference) = (floats(cache)?, floats(mask)?, floats(difference)?);
         let mut out = Tensor::zero::<f32>(&[batch * sizes.queries, sizes.heads * sizes.width])?;
         let mut view = out.try_as_plain_ram_mut()?;
         let out_values = view.as_slice_mut::<f32>()?;

@@ -14,7 +14,7 @@ use tract_onnx::tract_hir::internal::*;
 use kernel::Weights;
 
 use super::operator::{Dims, Operator, floats, written};
-use super::pattern::{Group, Uses, embed, embedded, replace};
+use super::pattern::{Group, Uses, embed, embedded_matrix, replace};
 use super::processor::Fma;
 
 const OPERATOR: &str = "SoriLinear";
@@ -51,11 +51,7 @@ fn linear(uses: &Uses<'_>, position: usize) -> Option<Group> {
 pub(super) fn register(operators: &mut OnnxOpRegister) {
     operators.insert(OPERATOR, |context, node| {
         let fma = Fma::detect().context("no FMA")?;
-        let matrix = embedded(context, node)?;
-        let &[inner, outer] = matrix.shape() else {
-            bail!("weights that are no matrix: {matrix:?}");
-        };
-        ensure!(inner > 0 && outer > 0, "a matrix of nothing: {matrix:?}");
+        let (matrix, [_, outer]) = embedded_matrix(context, node)?;
         let view = matrix.try_as_plain_ram()?;
         let weights = match matrix.datum_type() {
             DatumType::F16 => Weights::new(view.as_slice::<f16>()?, outer),

@@ -8,18 +8,14 @@ use tract_onnx::tract_hir::internal::*;
 use super::OPERATOR;
 use super::kernel::Weights;
 use crate::engine::tract::operators::operator::{Dims, Operator, floats, written};
-use crate::engine::tract::operators::pattern::embedded;
+use crate::engine::tract::operators::pattern::embedded_matrix;
 use crate::engine::tract::operators::processor::Avx2;
 
 /// Teaches tract the operator that [`fuse`](super::fuse) writes.
 pub(in crate::engine::tract::operators) fn register(operators: &mut OnnxOpRegister) {
     operators.insert(OPERATOR, |context, node| {
         let avx2 = Avx2::detect().context("no AVX2")?;
-        let matrix = embedded(context, node)?;
-        let &[inner, outer] = matrix.shape() else {
-            bail!("weights that are no matrix: {matrix:?}");
-        };
-        ensure!(inner > 0 && outer > 0, "a matrix of nothing: {matrix:?}");
+        let (matrix, [inner, outer]) = embedded_matrix(context, node)?;
         let values = matrix.try_as_plain_ram()?;
         let weights = Arc::new(Weights::new(values.as_slice::<i8>()?, inner, outer));
         Ok((written(QuantisedLinear { avx2, weights }), vec![]))
