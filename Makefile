@@ -6,19 +6,21 @@ export SORI_CACHE
 ifeq ($(CI),true)
 export CARGO_TARGET_DIR ?= $(SORI_CACHE)/target
 endif
-SORI = cargo run -q --release -p sori --
 
 .PHONY: demo test test-distributed test-arm64 test-armv7 soak fuzz lint bench capi deb android arm64 armv7 student student-smoke train-demo
 
+# One engine is enough to begin with: to compile tract takes longer than all the rest.
 demo: ## transcribe a sample on this machine
 	scripts/setup runtime
-	cargo build --release -p sori
+	cargo build --release -p sori --no-default-features --features ort,microphone,serve,tui
+	ln -sf $(SORI_CACHE)/venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* $(BUILD)/release/libonnxruntime.so
 	@echo
 	$(SORI) -v transcribe tests/data/jfk.wav
 	$(SORI) transcribe --format vtt tests/data/jfk.wav
 	@echo
 	@echo "What was said: and so my fellow americans ask not what your country can do for you ask what you can do for your country"
-	@echo "Into the microphone: $(BUILD)/release/sori listen"
+	@echo "Into the microphone: $(SORI) listen"
+	@echo "This sori has one engine, ONNX Runtime; with tract, too: cargo build --release -p sori"
 
 test: ## run every test
 	scripts/setup all
@@ -60,6 +62,7 @@ bench: ## Sori against sherpa-onnx on this machine: writes BENCH.md; BENCH="--ro
 	bench/run $(BENCH)
 
 BUILD = $(abspath $(or $(CARGO_TARGET_DIR),target))
+SORI = $(BUILD)/release/sori
 PREFIX ?= target/capi
 
 capi: ## the C library: header, shared and static library in PREFIX
