@@ -1,48 +1,146 @@
-"""Fits kokoro-world.npz: usage: fit.py TEACHDIR [--epochs E]. pip install pyworld scipy soundfile"""
-import argparse, glob, os, sys, time
+"""Fits the light vocoder, kokoro-world.npz, on clips that teach.py made: what enters Kokoro's vocoder -> WORLD's envelope.
+
+pip install numpy scipy soundfile pyworld
+usage: fit.py TEACHDIR [--epochs E] [--drop P] [--out FILE]
+A network of three layers looks at three frames, pitch and speaker, and learns the logarithm of CheapTrick's envelope at 64 mel
+points and D4C's aperiodicity at 3 kHz: Adam with a cosine, dropout, a twentieth of the clips held out.
+"""
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import parts as k, numpy as np, pyworld, soundfile as sf
+import numpy as np
+import parts as k
+import pyworld
+import soundfile as sf
 from scipy.signal import resample_poly
-a = argparse.ArgumentParser(); a.add_argument("teach"); a.add_argument("--epochs", type=int, default=8); a.add_argument("--inorm", type=int, default=1); a.add_argument("--drop", type=float, default=0.2); a.add_argument("--out", default=f"{k.HOME}/kokoro-world.npz"); a = a.parse_args()
-rng = np.random.default_rng(1); t0 = time.time()
-X, F, S, Y = [], [], [], []
-for p in sorted(glob.glob(f"{a.teach}/*.npz")):
-    c = p[:-4] + ".world.npy"
-    z = np.load(p); f0 = z["f0"].astype(np.float64)
-    if not os.path.exists(c):
-        w, _ = sf.read(p[:-4] + ".wav"); w = resample_poly(w, 2, 3) + rng.normal(0, 1e-5, (len(w) * 2 + 2) // 3)
-        f = np.where(f0 > 50, f0, 0.0); t = (np.arange(len(f)) + 0.5) * 0.0125
-        sp = pyworld.cheaptrick(w, f, t, k.RATE, fft_size=k.FFT)
-        ap = pyworld.d4c(w, f, t, k.RATE, fft_size=k.FFT)
-        mel = np.stack([np.interp(k.GRID, k.BINHZ, r) for r in np.log(sp)])
-        np.save(c, np.hstack([mel, 20 * np.log10(ap[:, [192]])]).astype(np.float32))   # bin 192 = 3 kHz
-    X.append(z["feats"]); F.append(f0); S.append(z["style"]); Y.append(np.load(c)[:len(f0)])
-print(len(X), "clips", round(sum(map(len, F)) / 80 / 60, 1), "min", round(time.time() - t0), "s analysis", flush=True)
-allx = np.concatenate(X).astype(np.float32); ally = np.concatenate(Y); st = np.stack(S)[:, :128]
-net = dict(fm=allx.mean(0), fs=allx.std(0) + 1e-3, sm=st.mean(0), ss=st.std(0) + 1e-3, om=ally.mean(0), os=ally.std(0) + 1e-3); del allx
-if a.inorm: net["inorm"] = np.ones(1)
-net["os"][:k.POINTS] = net["os"][:k.POINTS].mean()
-print("os", net["os"][:3], net["os"][-1]); hold = max(4, len(X) // 20)
-xs = [k.inputs(x, f, s, net).astype(np.float16) for x, f, s in zip(X, F, S)]
-ys = [(y - net["om"]) / net["os"] for y in Y]
-xv, yv = np.concatenate(xs[-hold:]).astype(np.float32), np.concatenate(ys[-hold:]); xt, yt = np.concatenate(xs[:-hold]), np.concatenate(ys[:-hold]).astype(np.float32); del xs, ys, X
-loud = (yv[:, :k.POINTS].mean(1) > 0)
-I, H, O = xt.shape[1], 512, yt.shape[1]
-P = dict(w1=rng.normal(0, (2 / I) ** .5, (I, H)), b1=np.zeros(H), w2=rng.normal(0, (2 / H) ** .5, (H, H)), b2=np.zeros(H), w3=rng.normal(0, (1 / H) ** .5, (H, O)), b3=np.zeros(O))
-P = {n: v.astype(np.float32) for n, v in P.items()}; M = {n: np.zeros_like(v) for n, v in P.items()}; V = {n: np.zeros_like(v) for n, v in P.items()}
-B, step = 512, 0; total = a.epochs * (len(xt) // B)
-for e in range(a.epochs):
-    perm = rng.permutation(len(xt)); loss = 0
-    for b in range(len(xt) // B):
-        ix = perm[b * B:(b + 1) * B]; x, y = xt[ix].astype(np.float32), yt[ix]
-        if a.drop: x *= (rng.random(x.shape, np.float32) > a.drop).astype(np.float32) / (1 - a.drop)
-        z1 = x @ P["w1"] + P["b1"]; h1 = np.maximum(z1, 0); z2 = h1 @ P["w2"] + P["b2"]; h2 = np.maximum(z2, 0); d2 = (rng.random(h2.shape, np.float32) > a.drop).astype(np.float32) / (1 - a.drop); h2 = h2 * d2; o = h2 @ P["w3"] + P["b3"]
-        g = (o - y) * (2 / len(y)); loss += float(((o - y) ** 2).mean())
-        G = dict(w3=h2.T @ g, b3=g.sum(0)); g2 = (g @ P["w3"].T) * (z2 > 0) * d2; G["w2"] = h1.T @ g2; G["b2"] = g2.sum(0); g1 = (g2 @ P["w2"].T) * (z1 > 0); G["w1"] = x.T @ g1; G["b1"] = g1.sum(0)
-        step += 1; lr = 1e-3 * min(1, step / 100) * (0.5 + 0.5 * np.cos(np.pi * step / total))
-        for n in P:
-            M[n] += 0.1 * (G[n] - M[n]); V[n] += 0.001 * (G[n] ** 2 - V[n])
-            P[n] -= lr * (M[n] / (1 - 0.9 ** step) / (np.sqrt(V[n] / (1 - 0.999 ** step)) + 1e-8) + (1e-2 * P[n] if n[0] == "w" else 0))
-    v = (k.forward(xv, P) - yv) * net["os"]
-    print("epoch", e, "train", round(loss / (len(xt) // B), 4), "held-out env rms dB", np.round(np.sqrt((v[:, :k.POINTS] ** 2).mean()) * 4.343, 2), "voiced loud", np.round(np.sqrt((v[loud][:, :k.POINTS] ** 2).mean()) * 4.343, 2), "ap dB", np.round(np.sqrt((v[:, -1] ** 2).mean()), 2), round(time.time() - t0), "s", flush=True)
-np.savez(a.out, **net, **P)
+
+HIDDEN, BATCH, PEAK, DECAY = 512, 512, 1e-3, 1e-2
+DECIBEL = 20 / np.log(10) / 2                            # of a logarithm of power
+AT_3_KHZ = 3000 * k.FFT // k.RATE
+
+
+def analyse(clip, f0, rng):
+    """(frames, POINTS + 1): WORLD's envelope and aperiodicity of a clip, kept beside it."""
+    kept = clip.with_suffix(".world.npy")
+    if not kept.exists():
+        sound, _ = sf.read(clip.with_suffix(".wav"))
+        sound = resample_poly(sound, 2, 3)
+        sound += rng.normal(0, 1e-5, len(sound))         # CheapTrick takes no silence
+        pitch, times = np.where(f0 > 50, f0, 0.0), (np.arange(len(f0)) + 0.5) * 0.0125
+        envelope = np.log(pyworld.cheaptrick(sound, pitch, times, k.RATE, fft_size=k.FFT))
+        aperiodic = 20 * np.log10(pyworld.d4c(sound, pitch, times, k.RATE, fft_size=k.FFT)[:, [AT_3_KHZ]])
+        at_points = np.stack([np.interp(k.GRID, k.BINHZ, frame) for frame in envelope])
+        np.save(kept, np.hstack([at_points, aperiodic]).astype(np.float32))
+    return np.load(kept)[:len(f0)]
+
+
+def standards(styles, targets):
+    """Means and deviations of speakers and of what leaves the network; features are standardised by clip."""
+    styles, targets = np.stack(styles)[:, :128], np.concatenate(targets)
+    net = {"sm": styles.mean(0), "ss": styles.std(0) + 1e-3, "om": targets.mean(0), "os": targets.std(0) + 1e-3}
+    net["os"][:k.POINTS] = net["os"][:k.POINTS].mean()   # an error counts alike at all points
+    return net
+
+
+def fresh(rng, width, out):
+    sizes = {"1": (width, HIDDEN, 2), "2": (HIDDEN, HIDDEN, 2), "3": (HIDDEN, out, 1)}
+    weights = {}
+    for layer, (rows, columns, gain) in sizes.items():
+        weights[f"w{layer}"] = rng.normal(0, np.sqrt(gain / rows), (rows, columns)).astype(np.float32)
+        weights[f"b{layer}"] = np.zeros(columns, np.float32)
+    return weights
+
+
+def gradients(x, y, net, keep):
+    """Of the mean squared error, which comes first; `keep` draws a dropout's factors of a shape."""
+    x = x * keep(x.shape)
+    sum1 = x @ net["w1"] + net["b1"]
+    hidden1 = np.maximum(sum1, 0)
+    sum2, kept = hidden1 @ net["w2"] + net["b2"], keep((len(x), HIDDEN))
+    hidden2 = np.maximum(sum2, 0) * kept
+    error = hidden2 @ net["w3"] + net["b3"] - y
+    to3 = error * (2 / len(y))
+    to2 = (to3 @ net["w3"].T) * (sum2 > 0) * kept
+    to1 = (to2 @ net["w2"].T) * (sum1 > 0)
+    return (error ** 2).mean(), {"w1": x.T @ to1, "b1": to1.sum(0), "w2": hidden1.T @ to2, "b2": to2.sum(0),
+                                 "w3": hidden2.T @ to3, "b3": to3.sum(0)}
+
+
+class Adam:
+    def __init__(self, net, steps):
+        self.net, self.steps, self.step = net, steps, 0
+        self.first = {name: np.zeros_like(value) for name, value in net.items()}
+        self.second = {name: np.zeros_like(value) for name, value in net.items()}
+
+    def update(self, slopes):
+        self.step += 1
+        rate = PEAK * min(1, self.step / 100) * (0.5 + 0.5 * np.cos(np.pi * self.step / self.steps))
+        for name, slope in slopes.items():
+            self.first[name] += 0.1 * (slope - self.first[name])
+            self.second[name] += 0.001 * (slope * slope - self.second[name])
+            mean = self.first[name] / (1 - 0.9 ** self.step)
+            deviation = np.sqrt(self.second[name] / (1 - 0.999 ** self.step)) + 1e-8
+            decay = DECAY * self.net[name] if name[0] == "w" else 0
+            self.net[name] -= rate * (mean / deviation + decay)
+
+
+def fit(x, y, held_x, report, epochs, drop, rng):
+    """The network for rows of x and y; `report` hears its answers to `held_x` after each epoch."""
+    keep = lambda shape: (rng.random(shape, np.float32) > drop).astype(np.float32) / (1 - drop)
+    net, batches = fresh(rng, x.shape[1], y.shape[1]), len(x) // BATCH
+    adam = Adam(net, epochs * batches)
+    for epoch in range(epochs):
+        order, loss = rng.permutation(len(x)), 0
+        for batch in range(batches):
+            rows = order[batch * BATCH:(batch + 1) * BATCH]
+            error, slopes = gradients(x[rows].astype(np.float32), y[rows], net, keep)
+            loss += error / batches
+            adam.update(slopes)
+        report(epoch, loss, k.forward(held_x, net))
+    return net
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("teach", type=Path)
+    p.add_argument("--epochs", type=int, default=8)
+    p.add_argument("--drop", type=float, default=0.2)
+    p.add_argument("--out", default=f"{k.HOME}/kokoro-world.npz")
+    a = p.parse_args()
+    rng, began = np.random.default_rng(1), time.time()
+
+    feats, pitches, styles, targets = [], [], [], []
+    for clip in sorted(a.teach.glob("*.npz")):
+        kept = np.load(clip)
+        pitches.append(kept["f0"].astype(np.float64))
+        feats.append(kept["feats"])
+        styles.append(kept["style"])
+        targets.append(analyse(clip, pitches[-1], rng))
+    minutes = sum(map(len, pitches)) / 80 / 60
+    print(f"{len(feats)} clips, {minutes:.1f} min, analysed after {time.time() - began:.0f} s", flush=True)
+
+    standard = standards(styles, targets)
+    xs = [k.inputs(*clip, standard).astype(np.float16) for clip in zip(feats, pitches, styles)]
+    ys = [((target - standard["om"]) / standard["os"]).astype(np.float32) for target in targets]
+    held = max(4, len(xs) // 20)
+    held_x, held_y = np.concatenate(xs[-held:]).astype(np.float32), np.concatenate(ys[-held:])
+    x, y = np.concatenate(xs[:-held]), np.concatenate(ys[:-held])
+    del feats, xs
+    loud = held_y[:, :k.POINTS].mean(1) > 0
+
+    def report(epoch, loss, answer):
+        error = (answer - held_y) * standard["os"]
+        rms = lambda values: np.sqrt((values ** 2).mean())
+        print(f"epoch {epoch}: loss {loss:.4f}, held out {DECIBEL * rms(error[:, :k.POINTS]):.2f} dB, loud "
+              f"{DECIBEL * rms(error[loud, :k.POINTS]):.2f} dB, aperiodicity {rms(error[:, -1]):.2f} dB, "
+              f"{time.time() - began:.0f} s", flush=True)
+
+    np.savez(a.out, **standard, **fit(x, y, held_x, report, a.epochs, a.drop, rng))
+
+
+if __name__ == "__main__":
+    main()

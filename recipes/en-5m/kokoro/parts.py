@@ -147,7 +147,7 @@ def spread(tract=1.0):
 def inputs(feats, f0, style, net):
     """(frames, 3*512+2+128), standardised."""
     x = feats.astype(np.float32)
-    x = (x - x.mean(0)) / (x.std(0) + 1e-2) if "inorm" in net else (x - net["fm"]) / net["fs"]
+    x = (x - x.mean(0)) / (x.std(0) + 1e-2)
     pad = np.vstack([x[:1], x, x[-1:]])
     v = (f0 > 50).astype(np.float32)
     lf = np.log(np.maximum(f0, 50) / 150).astype(np.float32) * v
