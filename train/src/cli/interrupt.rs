@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
+use sori_train::torch;
 
 /// The shell's status of a program that was interrupted.
 pub(super) const STATUS: u8 = 130;
@@ -19,7 +20,7 @@ pub(super) fn listen() -> anyhow::Result<()> {
 pub(super) fn listen_and_say(what: &'static str) -> anyhow::Result<()> {
     ctrlc::set_handler(move || {
         if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(STATUS.into());
+            torch::end(STATUS);
         }
         eprintln!("sori-train: {what}; once more to end at once");
     })

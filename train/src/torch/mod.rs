@@ -6,7 +6,7 @@ mod file;
 mod gradient;
 mod process_group;
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int};
 
 use tch::{Device, Kind, TchError, Tensor};
 use torch_sys::C_tensor;
@@ -17,11 +17,12 @@ pub use process_group::{Meeting, ProcessGroup, Sum};
 
 #[allow(unreachable_pub)]
 mod ffi {
-    use super::{C_tensor, c_char};
+    use super::{C_tensor, c_char, c_int};
 
     unsafe extern "C" {
         pub fn sori_torch_free(message: *mut c_char);
         pub fn sori_torch_open_cuda() -> *mut c_char;
+        pub fn sori_torch_end(status: c_int) -> !;
         pub fn sori_torch_autocast_enter(cuda: bool) -> *mut c_char;
         pub fn sori_torch_autocast_leave(cuda: bool) -> *mut c_char;
         pub fn sori_torch_clear_gradients(
@@ -93,6 +94,13 @@ fn assert_same_count(of: &[Tensor], others: &[&[Tensor]]) {
 pub fn open_cuda() -> Result<(), TchError> {
     // SAFETY: takes nothing.
     check(unsafe { ffi::sori_torch_open_cuda() })
+}
+
+/// Ends the program at once. [`std::process::exit`] would first take down libtorch's registries, while other threads
+/// compute with them.
+pub fn end(status: u8) -> ! {
+    // SAFETY: takes no pointers, and ends every thread before anything that they hold is gone.
+    unsafe { ffi::sori_torch_end(status.into()) }
 }
 
 /// While it lives, matrix products and convolutions of this thread run in bf16 and what needs the

@@ -2,6 +2,7 @@
 // text to be given to `sori_torch_free`: no exception may leave for Rust.
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <dlfcn.h>
 #include <vector>
@@ -55,6 +56,8 @@ char *sori_torch_open_cuda() {
       throw std::runtime_error(dlerror());
   });
 }
+
+void sori_torch_end(int status) { std::_Exit(status); }
 
 char *sori_torch_autocast_enter(bool cuda) {
   return guarded([&] {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -251,11 +251,8 @@ fn runs_are_not_overwritten_nor_mixed() {
     }
 }
 
-#[test]
-fn an_interrupted_command_saves_and_goes_on() {
-    let workshop = Workshop::new();
-    workshop.recipe(CTC, &[]);
-    let run = workshop.path("run");
+/// The command in its fourth step or later of two thousand.
+fn learning(workshop: &Workshop, run: &Path) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sori-train"));
     command
         .args([
@@ -266,28 +263,56 @@ fn an_interrupted_command_saves_and_goes_on() {
             "stage.ctc.steps=2000",
             "--output",
         ])
-        .arg(&run)
+        .arg(run)
         .arg(workshop.path("recipe.toml"))
         .env("OMP_NUM_THREADS", "1");
     let mut running = command.stderr(Stdio::piped()).spawn().unwrap();
-    while !run.join("metrics.jsonl").exists() || figures(&run, "train/loss").len() < 3 {
+    while !run.join("metrics.jsonl").exists() || figures(run, "train/loss").len() < 3 {
         if running.try_wait().unwrap().is_some() {
             panic!("it ended by itself: {:?}", running.wait_with_output());
         }
         thread::sleep(Duration::from_millis(20));
     }
-    let kill = Command::new("kill")
-        .args(["-INT", &running.id().to_string()])
-        .status();
+    running
+}
+
+/// Sends it signals, one right after the other; what it said when it has ended.
+fn interrupted(running: Child, signals: &[&str]) -> String {
+    let id = running.id();
+    let kills: String = signals
+        .iter()
+        .map(|signal| format!("kill -{signal} {id};"))
+        .collect();
+    let kill = Command::new("sh").args(["-c", &kills]).status();
     assert!(kill.unwrap().success());
     let ended = running.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(130));
-    let said = String::from_utf8(ended.stderr).unwrap();
+    String::from_utf8(ended.stderr).unwrap()
+}
+
+#[test]
+fn an_interrupted_command_saves_and_goes_on() {
+    let workshop = Workshop::new();
+    workshop.recipe(CTC, &[]);
+    let run = workshop.path("run");
+    let said = interrupted(learning(&workshop, &run), &["INT"]);
     assert!(said.contains("stopped, state saved in"), "{said}");
     let done = figures(&run, "train/loss").len();
     assert!((3..2000).contains(&done));
 
     assert!(checkpoint(&run, done as u64).exists());
+}
+
+#[test]
+fn a_command_that_is_interrupted_twice_ends_without_a_fault() {
+    let workshop = Workshop::new();
+    workshop.recipe(CTC, &[]);
+    for attempt in 0..8 {
+        let run = workshop.path(&format!("run{attempt}"));
+        let said = interrupted(learning(&workshop, &run), &["INT", "TERM"]);
+        assert!(said.contains("once more to end at once"), "{said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
 }
 
 #[test]
