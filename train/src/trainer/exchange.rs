@@ -234,14 +234,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::net::TcpListener;
-    use std::thread;
-    use std::time::Duration;
-
     use tch::Kind;
 
+    use super::super::peers::{Peers, meet};
     use super::*;
-    use crate::torch::Meeting;
 
     /// Which of five parameters each of two processes reaches: in a first pass and in the last one.
     const STEPS: [[[&[usize]; 2]; 2]; 6] = [
@@ -257,35 +253,18 @@ mod tests {
 
     #[test]
     fn processes_that_reach_different_parameters_agree() {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
         // Small buckets: two parameters fit. And one for all.
         for most in [8, 1000] {
-            let ranks = [0, 1].map(|rank| thread::spawn(move || walk(rank, port, most)));
-            for rank in ranks {
-                rank.join().unwrap();
-            }
+            meet(2, move |peers| walk(&peers, most));
         }
     }
 
-    fn walk(rank: usize, port: u16, most: i64) {
-        let meeting = Meeting {
-            host: "127.0.0.1".into(),
-            port,
-            serves: rank == 0,
-            prefix: most.to_string(),
-            interfaces: String::new(),
-            address: "127.0.0.1".into(),
-            rank,
-            world: 2,
-            timeout: Duration::from_secs(20),
-        };
-        let group = Arc::new(Mutex::new(ProcessGroup::join(&meeting).unwrap()));
+    fn walk(peers: &Peers, most: i64) {
+        let rank = peers.shard().rank;
         let parameters: Vec<_> = (0..5)
             .map(|_| Tensor::ones([2, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true))
             .collect();
-        let exchange = Exchange::with_buckets(Some(group), &parameters, most).unwrap();
+        let exchange = Exchange::with_buckets(peers.group(), &parameters, most).unwrap();
         let value = |step: usize, rank: usize, pass: usize, index: usize| {
             (1 + index + 10 * pass + 100 * rank + 1000 * step) as f64
         };

@@ -25,6 +25,7 @@ mod folder;
 mod held_out;
 mod listener;
 mod metrics;
+mod muon;
 mod network;
 mod objective;
 mod optimiser;

@@ -1,22 +1,14 @@
 //! AdamW and Muon with state that can be saved.
 
-use std::collections::BTreeMap;
+use tch::{TchError, Tensor, no_grad};
 
-use tch::{Kind, TchError, Tensor, no_grad};
-
+use super::error::TrainError;
+use super::muon;
+use super::peers::Peers;
 use super::student::Named;
 use crate::config::{self, Method};
 use crate::model::whisper;
 use crate::torch::{self, AdamW};
-
-/// Decay of Muon's running mean.
-const MOMENTUM: f64 = 0.95;
-/// Length of Muon's steps for each of a matrix's rows or columns, whichever are more, after its square
-/// root: that of AdamW's.
-const MUON_SCALE: f64 = 0.2;
-/// Coefficients of the polynomial that brings singular values towards one, and how often it is applied.
-const NEWTON_SCHULZ: [f64; 3] = [3.4445, -4.7750, 2.0315];
-const ITERATIONS: usize = 5;
 
 /// A parameter and what is remembered of its gradients; Muon has no use for their squares.
 struct Slot {
@@ -103,8 +95,8 @@ impl Optimiser {
         torch::clip_gradients(&self.gradients(), self.clip_norm)
     }
 
-    /// Takes a step.
-    pub(super) fn step(&mut self, rate: f64) -> Result<(), TchError> {
+    /// Takes a step, together with the other processes of the job.
+    pub(super) fn step(&mut self, rate: f64, peers: &Peers) -> Result<(), TrainError> {
         self.updates += 1;
         for (decayed, of_encoder) in [(true, false), (false, false), (true, true), (false, true)] {
             let numbers = AdamW {
@@ -133,63 +125,27 @@ impl Optimiser {
         }
         match self.method {
             Method::Adamw => Ok(()),
-            Method::Muon => no_grad(|| self.turn(rate)),
+            Method::Muon => no_grad(|| self.turn(rate, peers)),
         }
     }
 
-    /// Muon's step of the layers' matrices. Those of one shape are worked on together.
-    fn turn(&self, rate: f64) -> Result<(), TchError> {
-        let mut shapes = BTreeMap::<(i64, i64), Vec<(&Slot, Tensor)>>::new();
-        for slot in self.slots.iter().filter(|slot| slot.is_matrix_of_a_layer()) {
+    /// Muon's step of the layers' matrices.
+    fn turn(&self, rate: f64, peers: &Peers) -> Result<(), TrainError> {
+        let matrices = self.slots.iter().filter_map(|slot| {
             let gradient = slot.parameter.grad();
-            if !gradient.defined() {
-                continue;
-            }
-            let mut mean = slot.mean.shallow_clone();
-            let _ = mean.f_lerp_(&gradient, 1.0 - MOMENTUM)?;
-            // Nesterov's: the gradient counts once more.
-            let ahead = gradient.f_lerp(&mean, MOMENTUM)?.f_flatten(1, -1)?;
-            let size = ahead.size();
-            let upright = size[0] > size[1];
-            let flat = if upright { ahead.f_tr()? } else { ahead };
-            let shape = (size[0].min(size[1]), size[0].max(size[1]));
-            shapes.entry(shape).or_default().push((slot, flat));
-        }
-        for ((_, longer), together) in shapes {
-            let flat: Vec<_> = together.iter().map(|(_, flat)| flat).collect();
-            let turned = orthogonal(&Tensor::f_stack(&flat, 0)?)?;
-            let length = MUON_SCALE * (longer as f64).sqrt();
-            for ((slot, flat), turned) in together.iter().zip(turned.f_unbind(0)?) {
-                let mut parameter = slot.parameter.shallow_clone();
-                let size = parameter.size();
-                let upright = flat.size()[0] != size[0];
-                let turned = if upright { turned.f_tr()? } else { turned };
-                let decayed = 1.0 - rate * self.numbers.weight_decay;
-                let _ = parameter.f_mul_scalar_(decayed)?;
-                let _ = parameter.f_add_(&(turned.f_reshape(size)? * (-rate * length)))?;
-            }
-        }
-        Ok(())
+            (slot.is_matrix_of_a_layer() && gradient.defined()).then(|| muon::Matrix {
+                parameter: slot.parameter.shallow_clone(),
+                mean: slot.mean.shallow_clone(),
+                gradient,
+            })
+        });
+        muon::step(
+            &matrices.collect::<Vec<_>>(),
+            rate,
+            self.numbers.weight_decay,
+            peers,
+        )
     }
-}
-
-/// For each of a stack of matrices, (N, rows, columns) with no more rows than columns, about the nearest one with
-/// orthonormal rows, by Newton-Schulz iteration.
-fn orthogonal(stack: &Tensor) -> Result<Tensor, TchError> {
-    let [a, b, c] = NEWTON_SCHULZ;
-    let norms = stack.f_frobenius_norm([-2, -1], true)?.f_clamp_min(1e-12)?;
-    // What bfloat16 loses is less than what the iteration leaves.
-    let kind = match torch::has_bf16(stack.device()) {
-        true => Kind::BFloat16,
-        false => Kind::Float,
-    };
-    let mut x = stack.f_div(&norms)?.f_to_kind(kind)?;
-    for _ in 0..ITERATIONS {
-        let square = x.f_bmm(&x.f_mt()?)?;
-        let polynomial = square.f_baddbmm(&square, &square, b, c)?;
-        x = x.f_baddbmm(&polynomial, &x, a, 1.0)?;
-    }
-    x.f_to_kind(Kind::Float)
 }
 
 impl Slot {
@@ -282,7 +238,7 @@ mod tests {
                 }
                 reference.step();
             }
-            optimiser.step(0.05).unwrap();
+            optimiser.step(0.05, &Peers::none()).unwrap();
         }
         for (name, reference) in [("weight", &decayed.0), ("bias", &plain.0)] {
             let difference = &ours.variables()[name] - &reference.variables()[name];
@@ -332,7 +288,7 @@ mod tests {
                         .sum(Kind::Float)
                         .backward();
                 }
-                optimiser.step(0.01).unwrap();
+                optimiser.step(0.01, &Peers::none()).unwrap();
             }
             no_grad(|| {
                 shapes
@@ -356,7 +312,7 @@ mod tests {
         let parameter = optimiser.slots[0].parameter.shallow_clone();
         (&parameter * &parameter).sin().sum(Kind::Float).backward();
         let gradient = parameter.grad();
-        optimiser.step(0.01).unwrap();
+        optimiser.step(0.01, &Peers::none()).unwrap();
         let step =
             no_grad(|| (&tall * (1.0 - 0.01 * 0.1) - &parameter) / (0.01 * 0.2 * 24_f64.sqrt()));
         let values = Vec::<f32>::try_from(step.svd(true, false).1).unwrap();

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tch::{Device, TchError, Tensor, no_grad};
@@ -47,9 +47,14 @@ impl Peers {
         let Some(meeting) = meeting(timeout, |name| std::env::var(name).ok())? else {
             return Ok(Self::none());
         };
-        let mut group = ProcessGroup::join(&meeting).map_err(TrainError::Peers)?;
+        Self::join(&meeting, device)
+    }
+
+    /// Meets the others of a job.
+    fn join(meeting: &Meeting, device: Device) -> Result<Self, TrainError> {
+        let mut group = ProcessGroup::join(meeting).map_err(TrainError::Peers)?;
         if device.is_cuda() {
-            open_nccl(&mut group, &meeting).map_err(TrainError::Peers)?;
+            open_nccl(&mut group, meeting).map_err(TrainError::Peers)?;
         }
         Ok(Self {
             shard: Shard {
@@ -81,44 +86,50 @@ impl Peers {
         if self.group.is_none() {
             return Ok(());
         }
+        let taken = self.together(tensors, |group, mut packed| {
+            group.take_first(&mut packed)?;
+            Ok(packed)
+        })?;
         no_grad(|| {
-            for bucket in buckets(tensors, BUCKET, |tensor| tensor.numel() as i64) {
-                let place = bucket.first().map_or(Device::Cpu, Tensor::device);
-                let mut packed = None;
-                self.call(|group| {
-                    let packed = packed.insert(pack(bucket, group.carries(place))?);
-                    group.take_first(packed)
-                })?;
-                let Some(packed) = packed else { continue };
-                for (tensor, part) in bucket.iter().zip(unpack(&packed, bucket)?) {
-                    tensor.shallow_clone().f_copy_(&part)?;
-                }
+            for (tensor, taken) in tensors.iter().zip(taken) {
+                tensor.shallow_clone().f_copy_(&taken)?;
             }
             Ok(())
         })
     }
 
-    /// The first process's bytes.
-    pub(super) fn take_first_bytes(&self, bytes: Vec<u8>) -> Result<Vec<u8>, TrainError> {
-        let mut taken = bytes;
-        self.call(|group| {
-            taken = group.take_first_bytes(&taken)?;
-            Ok(())
-        })?;
-        Ok(taken)
+    /// The sums of all processes' tensors, which have the same shapes in each.
+    pub(super) fn sum(&self, tensors: &[Tensor]) -> Result<Vec<Tensor>, TrainError> {
+        self.together(tensors, |group, packed| group.sum(packed))
     }
 
-    fn call(
+    /// What the processes make of tensors together, a message at a time; those of one that trains alone as they are.
+    fn together(
         &self,
-        body: impl FnOnce(&ProcessGroup) -> Result<(), TchError>,
-    ) -> Result<(), TrainError> {
+        tensors: &[Tensor],
+        make: impl Fn(&ProcessGroup, Tensor) -> Result<Tensor, TchError>,
+    ) -> Result<Vec<Tensor>, TrainError> {
         let Some(group) = &self.group else {
-            return Ok(());
+            return Ok(tensors.iter().map(Tensor::shallow_clone).collect());
         };
-        let group = group
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        body(&group).map_err(TrainError::Peers)
+        let group = group.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = Vec::with_capacity(tensors.len());
+        for bucket in buckets(tensors, BUCKET, |tensor| tensor.numel() as i64) {
+            let place = bucket.first().map_or(Device::Cpu, Tensor::device);
+            let own = no_grad(|| pack(bucket, group.carries(place)))?;
+            let packed = make(&group, own).map_err(TrainError::Peers)?;
+            made.extend(no_grad(|| unpack(&packed, bucket))?);
+        }
+        Ok(made)
+    }
+
+    /// The first process's bytes.
+    pub(super) fn take_first_bytes(&self, bytes: Vec<u8>) -> Result<Vec<u8>, TrainError> {
+        let Some(group) = &self.group else {
+            return Ok(bytes);
+        };
+        let group = group.lock().unwrap_or_else(PoisonError::into_inner);
+        group.take_first_bytes(&bytes).map_err(TrainError::Peers)
     }
 }
 
@@ -209,6 +220,38 @@ fn own_address(host: &str, port: u16) -> Option<String> {
     let socket = UdpSocket::bind(any).ok()?;
     socket.connect(to).ok()?;
     Some(socket.local_addr().ok()?.ip().to_string())
+}
+
+/// What each of so many processes of a job does, as threads that meet on this machine.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(super) fn meet<T: Send + 'static>(
+    world: usize,
+    each: impl Fn(Peers) -> T + Clone + Send + 'static,
+) -> Vec<T> {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let threads = (0..world).map(|rank| {
+        let each = each.clone();
+        let meeting = Meeting {
+            host: "127.0.0.1".into(),
+            port,
+            serves: rank == 0,
+            prefix: "test".into(),
+            interfaces: String::new(),
+            address: "127.0.0.1".into(),
+            rank,
+            world,
+            timeout: Duration::from_secs(30),
+        };
+        std::thread::spawn(move || each(Peers::join(&meeting, Device::Cpu).unwrap()))
+    });
+    let threads: Vec<_> = threads.collect();
+    threads
+        .into_iter()
+        .map(|thread| thread.join().unwrap())
+        .collect()
 }
 
 #[cfg(test)]

@@ -251,7 +251,7 @@ impl<'a> Run<'a> {
         let (losses, seconds) = (sums.means(), sums.seconds);
         let gradient_norm = self.optimiser.clip()?;
         if losses[0].1.is_finite() && gradient_norm.is_finite() {
-            self.optimiser.step(rate)?;
+            self.optimiser.step(rate, peers)?;
             self.classroom
                 .student
                 .update_average(self.optimiser.updates())?;
