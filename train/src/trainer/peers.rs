@@ -100,7 +100,7 @@ impl Peers {
 
     /// The sums of all processes' tensors, which have the same shapes in each.
     pub(super) fn sum(&self, tensors: &[Tensor]) -> Result<Vec<Tensor>, TrainError> {
-        self.together(tensors, |group, packed| group.sum(packed))
+        self.together(tensors, ProcessGroup::sum)
     }
 
     /// What the processes make of tensors together, a message at a time; those of one that trains alone as they are.
