@@ -73,7 +73,7 @@ pub(super) fn step(
         });
     let mut steps = steps.collect::<Result<Vec<_>, TchError>>()?;
     if shares {
-        steps = peers.sum(&steps)?;
+        steps = peers.sum(steps)?;
     }
 
     for ((matrix, flat), step) in matrices.iter().zip(&flats).zip(steps) {

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tch::{Device, TchError, Tensor, no_grad};
@@ -83,53 +83,63 @@ impl Peers {
 
     /// Makes tensors those of the first process.
     pub(super) fn take_first(&self, tensors: &[Tensor]) -> Result<(), TrainError> {
-        if self.group.is_none() {
-            return Ok(());
-        }
-        let taken = self.together(tensors, |group, mut packed| {
+        let first = |group: &ProcessGroup, mut packed| {
             group.take_first(&mut packed)?;
             Ok(packed)
-        })?;
-        no_grad(|| {
-            for (tensor, taken) in tensors.iter().zip(taken) {
-                tensor.shallow_clone().f_copy_(&taken)?;
-            }
+        };
+        self.together(tensors, first, |tensor, taken| {
+            tensor.shallow_clone().f_copy_(&taken)?;
             Ok(())
         })
     }
 
     /// The sums of all processes' tensors, which have the same shapes in each.
-    pub(super) fn sum(&self, tensors: &[Tensor]) -> Result<Vec<Tensor>, TrainError> {
-        self.together(tensors, ProcessGroup::sum)
+    pub(super) fn sum(&self, tensors: Vec<Tensor>) -> Result<Vec<Tensor>, TrainError> {
+        if self.group.is_none() {
+            return Ok(tensors);
+        }
+        let mut sums = Vec::with_capacity(tensors.len());
+        self.together(&tensors, ProcessGroup::sum, |_, sum| {
+            sums.push(sum);
+            Ok(())
+        })?;
+        Ok(sums)
     }
 
-    /// What the processes make of tensors together, a message at a time; those of one that trains alone as they are.
+    /// What the processes make of tensors together, a message at a time, is taken for each; nothing in one that trains alone.
     fn together(
         &self,
         tensors: &[Tensor],
         make: impl Fn(&ProcessGroup, Tensor) -> Result<Tensor, TchError>,
-    ) -> Result<Vec<Tensor>, TrainError> {
-        let Some(group) = &self.group else {
-            return Ok(tensors.iter().map(Tensor::shallow_clone).collect());
+        mut take: impl FnMut(&Tensor, Tensor) -> Result<(), TchError>,
+    ) -> Result<(), TrainError> {
+        let Some(group) = self.locked() else {
+            return Ok(());
         };
-        let group = group.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut made = Vec::with_capacity(tensors.len());
-        for bucket in buckets(tensors, BUCKET, |tensor| tensor.numel() as i64) {
-            let place = bucket.first().map_or(Device::Cpu, Tensor::device);
-            let own = no_grad(|| pack(bucket, group.carries(place)))?;
-            let packed = make(&group, own).map_err(TrainError::Peers)?;
-            made.extend(no_grad(|| unpack(&packed, bucket))?);
-        }
-        Ok(made)
+        no_grad(|| {
+            for bucket in buckets(tensors, BUCKET, |tensor| tensor.numel() as i64) {
+                let place = bucket.first().map_or(Device::Cpu, Tensor::device);
+                let own = pack(bucket, group.carries(place))?;
+                let made = make(&group, own).map_err(TrainError::Peers)?;
+                for (tensor, made) in bucket.iter().zip(unpack(&made, bucket)?) {
+                    take(tensor, made)?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// The first process's bytes.
     pub(super) fn take_first_bytes(&self, bytes: Vec<u8>) -> Result<Vec<u8>, TrainError> {
-        let Some(group) = &self.group else {
-            return Ok(bytes);
-        };
-        let group = group.lock().unwrap_or_else(PoisonError::into_inner);
-        group.take_first_bytes(&bytes).map_err(TrainError::Peers)
+        match self.locked() {
+            Some(group) => group.take_first_bytes(&bytes).map_err(TrainError::Peers),
+            None => Ok(bytes),
+        }
+    }
+
+    fn locked(&self) -> Option<MutexGuard<'_, ProcessGroup>> {
+        let group = self.group.as_ref()?;
+        Some(group.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
