@@ -72,7 +72,9 @@ def main(package, out):
         difference = found[f"{path}.bias_difference"].reshape(heads, width) * scale
         weights[f"{path}.pos_bias_v"] = difference.astype(np.float32)
         positions = found[f"{path}.positions"].astype(np.float64).reshape(d, -1)
-        put(f"{path}.linear_pos", np.linalg.lstsq(sinusoids, positions.T, rcond=1e-7)[0].T)
+        # What hardly tells these distances from each other is left at nothing. Taken in (rcond 1e-7), rounding became weights twenty
+        # times as large, and all that is farther away, or later than the chunk, was heard as noise.
+        put(f"{path}.linear_pos", np.linalg.lstsq(sinusoids, positions.T, rcond=1e-4)[0].T)
         put(f"{path}.linear_out", *product(f"{path}.linear_out"))
 
         path = f"{layer}.conv"
