@@ -13,10 +13,10 @@ endif
 demo: ## transcribe a sample on this machine
 	scripts/setup runtime
 	cargo build --release -p sori --no-default-features --features ort,microphone,serve,tui
-	ln -sf $(SORI_CACHE)/venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* $(BUILD)/release/libonnxruntime.so
+	ln -sf "$(SORI_CACHE)"/venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* "$(BUILD)/release/libonnxruntime.so"
 	@echo
-	$(SORI) -v transcribe tests/data/jfk.wav
-	$(SORI) transcribe --format vtt tests/data/jfk.wav
+	"$(SORI)" -v transcribe tests/data/jfk.wav
+	"$(SORI)" transcribe --format vtt tests/data/jfk.wav
 	@echo
 	@echo "What was said: and so my fellow americans ask not what your country can do for you ask what you can do for your country"
 	@echo "Into the microphone: $(SORI) listen"
@@ -44,8 +44,8 @@ FUZZ_SECONDS ?= 600
 fuzz: ## every fuzz target in turn; needs a nightly Rust and `cargo install cargo-fuzz`; FUZZ_SECONDS=600
 	scripts/setup all
 	@for target in $(FUZZ_TARGETS); do \
-	  mkdir -p $(SORI_CACHE)/fuzz/$$target; \
-	  cargo +nightly fuzz run -s none --target-dir $(BUILD)/fuzz $$target $(SORI_CACHE)/fuzz/$$target fuzz/corpus/$$target -- \
+	  mkdir -p "$(SORI_CACHE)/fuzz/$$target"; \
+	  cargo +nightly fuzz run -s none --target-dir "$(BUILD)/fuzz" $$target "$(SORI_CACHE)/fuzz/$$target" fuzz/corpus/$$target -- \
 	    -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -timeout=25 -print_final_stats=1 || exit 1; \
 	done
 
@@ -61,13 +61,13 @@ bench: ## Sori against sherpa-onnx on this machine: writes BENCH.md; BENCH="--ro
 	scripts/setup all
 	bench/run $(BENCH)
 
-BUILD = $(abspath $(or $(CARGO_TARGET_DIR),target))
+BUILD = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 SORI = $(BUILD)/release/sori
 PREFIX ?= target/capi
 
 capi: ## the C library: header, shared and static library in PREFIX
 	cargo rustc --release -p sori-capi --crate-type cdylib,staticlib
-	capi/install $(BUILD)/release $(PREFIX)
+	capi/install "$(BUILD)/release" "$(PREFIX)"
 
 deb: ## a Debian package of the command, in target/debian
 	scripts/setup runtime
@@ -101,4 +101,4 @@ train-demo: ## train and distil a small model on synthetic speech, within minute
 	scripts/setup all
 	cargo build --release -p sori-train
 	rm -rf $(TRAIN_DEMO)
-	SORI_TRAIN=$(BUILD)/release/sori-train recipes/demo/run $(TRAIN_DEMO)
+	SORI_TRAIN="$(BUILD)/release/sori-train" recipes/demo/run $(TRAIN_DEMO)

@@ -110,7 +110,8 @@ pub(crate) fn call(body: impl FnOnce() -> Result<(), Failure>) -> SoriStatus {
         Ok(()) => SoriStatus::Ok,
         Err(failure) => {
             tracing::warn!("{}", failure.text);
-            LAST_ERROR.set(c_string(&failure.text));
+            // While a thread ends, its last error may be gone before what still calls.
+            let _ = LAST_ERROR.try_with(|text| text.replace(c_string(&failure.text)));
             failure.status
         }
     }
@@ -133,7 +134,9 @@ pub(crate) fn c_string(text: &str) -> CString {
 /// The text is the library's, and stays until another call of this thread fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn sori_last_error() -> *const c_char {
-    LAST_ERROR.with_borrow(|text| text.as_ptr())
+    LAST_ERROR
+        .try_with(|text| text.borrow().as_ptr())
+        .unwrap_or(c"".as_ptr())
 }
 
 /// The library's version, as "0.1.0". The text is the library's.

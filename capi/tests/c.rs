@@ -24,13 +24,15 @@ const STRICT: [&str; 6] = [
 ];
 
 /// The library in a prefix of its own.
-static INSTALLED: LazyLock<TempDir> = LazyLock::new(|| {
+static INSTALLED: LazyLock<PathBuf> = LazyLock::new(|| {
     // Beside the test itself is where cargo puts what the test depends on.
     let test = std::env::current_exe().unwrap();
-    let prefix = tempfile::tempdir().unwrap();
+    // Nobody drops what is static, so one place serves all runs.
+    let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join("installed");
+    let _ = std::fs::remove_dir_all(&prefix);
     run(Command::new(Path::new(ROOT).join("install"))
         .arg(test.parent().unwrap())
-        .arg(prefix.path()));
+        .arg(&prefix));
     prefix
 });
 
@@ -55,7 +57,7 @@ fn text(output: &Output) -> String {
 fn flags() -> Vec<String> {
     let output = run(Command::new("pkg-config")
         .args(["--cflags", "--libs", "sori"])
-        .env("PKG_CONFIG_PATH", INSTALLED.path().join("lib/pkgconfig")));
+        .env("PKG_CONFIG_PATH", INSTALLED.join("lib/pkgconfig")));
     text(&output)
         .split_whitespace()
         .map(str::to_owned)
@@ -72,7 +74,7 @@ fn compile(name: &str) -> (TempDir, PathBuf) {
 
 fn compile_in(folder: &Path, source: &Path) -> PathBuf {
     let program = folder.join("program");
-    let library = INSTALLED.path().join("lib");
+    let library = INSTALLED.join("lib");
     run(Command::new("gcc")
         .args(STRICT)
         .arg(source)
@@ -173,10 +175,7 @@ fn the_header_is_good_for_cpp() {
         .args(["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Werror"])
         .arg(&source)
         .args(flags())
-        .arg(format!(
-            "-Wl,-rpath,{}",
-            INSTALLED.path().join("lib").display()
-        ))
+        .arg(format!("-Wl,-rpath,{}", INSTALLED.join("lib").display()))
         .arg("-o")
         .arg(&program));
     assert_eq!(
@@ -205,17 +204,14 @@ fn cmake_finds_the_package() {
         .arg(folder.path())
         .arg("-B")
         .arg(&build)
-        .arg(format!(
-            "-DCMAKE_PREFIX_PATH={}",
-            INSTALLED.path().display()
-        )));
+        .arg(format!("-DCMAKE_PREFIX_PATH={}", INSTALLED.display())));
     run(Command::new("cmake").arg("--build").arg(&build));
     assert_heard(&run(Command::new(build.join("talk")).args([MODEL, SAMPLE])));
 }
 
 #[test]
 fn the_library_exports_its_interface_and_nothing_else() {
-    let library = INSTALLED.path().join("lib/libsori.so");
+    let library = INSTALLED.join("lib/libsori.so");
     let output = run(Command::new("nm")
         .args(["-D", "--defined-only"])
         .arg(&library));

@@ -66,7 +66,7 @@ fn read(text: &str, format: Format, point: char) -> Vec<String> {
             .expect("a line of times");
         let (start, end) = (milliseconds(start, point), milliseconds(end, point));
         assert!(last <= start && start <= end, "{last}, {start}, {end}");
-        last = start;
+        last = end;
         for line in lines {
             assert!(format == Format::Srt || !line.contains("-->"));
             let line = match format {

@@ -5,6 +5,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sori::decode::{Grammar, GrammarError, Phrases};
 use sori::engine::EngineChoice;
@@ -313,4 +314,37 @@ fn every_mistake_is_named_with_its_line() {
     );
     let error = Grammar::open("no/such/file", tokens).unwrap_err();
     assert!(error.to_string().starts_with("no/such/file: "), "{error}");
+}
+
+/// As many different words of the tone model's letters.
+fn many_words(count: usize) -> Vec<String> {
+    let letters: Vec<char> = "onetwhrgis".chars().collect();
+    let spell = |mut number: usize| {
+        let mut word = String::new();
+        for _ in 0..5 {
+            word.push(letters[number % letters.len()]);
+            number /= letters.len();
+        }
+        word
+    };
+    (0..count).map(spell).collect()
+}
+
+#[test]
+fn repeating_many_words_takes_no_square_of_them() {
+    let words = many_words(30_000).join(" | ");
+    let grammar = format!("#JSGF V1.0;\npublic <all> = ({words})+;");
+    let started = Instant::now();
+    parse(&recognizer(), &grammar).unwrap();
+    // A second, where each word's end led to each word it was a minute and a half.
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_grammar_that_would_take_for_ever_is_refused() {
+    // Before each word may stand another: where one word ends, twenty thousand places begin.
+    let words = many_words(20_000).join(" | [one] ");
+    let grammar = format!("#JSGF V1.0;\npublic <all> = ([one] {words})+;");
+    let error = parse(&recognizer(), &grammar).unwrap_err().to_string();
+    assert!(error.contains("too large"), "{error}");
 }

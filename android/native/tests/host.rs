@@ -10,22 +10,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::LazyLock;
 
-use tempfile::TempDir;
-
 const ANDROID: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/tone");
 /// Exit status of a script that lacks a tool.
 const MISSING: i32 = 3;
 
 /// The compiled library module, `None` where a tool is missing.
-static LIBRARY: LazyLock<Option<TempDir>> = LazyLock::new(|| {
-    let folder = tempfile::tempdir().unwrap();
+static LIBRARY: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+    // Nobody drops what is static, so one place serves all runs.
+    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sori.jar");
     let output = Command::new(format!("{ANDROID}/compile"))
         .arg("library")
-        .arg(folder.path().join("sori.jar"))
+        .arg(&library)
         .output()
         .unwrap();
-    ran(&output).then_some(folder)
+    ran(&output).then_some(library)
 });
 
 /// Whether a script did its work. Without a tool it did not, which CI must not pass over.
@@ -88,10 +87,9 @@ fn program(library: &Path, source: &Path, main: &str) -> Command {
 
 #[test]
 fn kotlin_drives_the_library_on_java() {
-    let Some(folder) = &*LIBRARY else { return };
+    let Some(library) = &*LIBRARY else { return };
     let source = format!("{ANDROID}/native/tests/host/Host.kt");
-    let library = folder.path().join("sori.jar");
-    let output = run(&mut program(&library, Path::new(&source), "host.HostKt"));
+    let output = run(&mut program(library, Path::new(&source), "host.HostKt"));
     let told = String::from_utf8_lossy(&output.stdout);
     println!("{told}");
     assert!(told.contains("tests, 0 failed"), "{told}");
@@ -101,7 +99,7 @@ fn kotlin_drives_the_library_on_java() {
 
 #[test]
 fn the_program_in_the_docs_transcribes() {
-    let Some(folder) = &*LIBRARY else { return };
+    let Some(library) = &*LIBRARY else { return };
     let docs = std::fs::read_to_string(format!("{ANDROID}/../docs/embedding.md")).unwrap();
     let (_, from) = docs.split_once("```kotlin\n").unwrap();
     let (source, _) = from.split_once("```").unwrap();
@@ -111,9 +109,8 @@ fn the_program_in_the_docs_transcribes() {
     let samples = scratch.path().join("samples");
     let wav = std::fs::read(format!("{MODEL}/sample.wav")).unwrap();
     std::fs::write(&samples, &wav[44..]).unwrap();
-    let library = folder.path().join("sori.jar");
     let output =
-        run(program(&library, &file, "TalkKt").stdin(std::fs::File::open(&samples).unwrap()));
+        run(program(library, &file, "TalkKt").stdin(std::fs::File::open(&samples).unwrap()));
     let heard = String::from_utf8(output.stdout).unwrap();
     let words: Vec<&str> = heard
         .lines()
@@ -167,14 +164,13 @@ fn native_methods() -> Vec<String> {
 
 #[test]
 fn only_a_library_that_a_phone_can_load_gets_into_the_aar() {
-    let Some(folder) = &*LIBRARY else { return };
-    let classes = folder.path().join("sori.jar");
+    let Some(classes) = &*LIBRARY else { return };
     let scratch = tempfile::tempdir().unwrap();
     let aar = scratch.path().join("sori.aar");
     let assemble = |abi: &str, library: &Path| {
         let output = Command::new(format!("{ANDROID}/assemble"))
             .arg("--classes")
-            .arg(&classes)
+            .arg(classes)
             .arg("--library")
             .arg(format!("{abi}={}", library.display()))
             .arg("-o")
@@ -234,7 +230,7 @@ fn only_a_library_that_a_phone_can_load_gets_into_the_aar() {
         !taken && told.contains(&format!("lacks {}", symbols[0])),
         "{told}"
     );
-    let (taken, told) = assemble("x86_64", &classes);
+    let (taken, told) = assemble("x86_64", classes);
     assert!(!taken && told.contains("not an ELF library"), "{told}");
 
     // The crate has every method that Kotlin declares; on this machine it is refused for its libc alone.

@@ -13,28 +13,30 @@ const FILTER: usize = 240;
 const LOUDEST: f32 = 1e9;
 
 /// Brings mono samples of any rate in [`SAMPLE_RATES`](super::SAMPLE_RATES) to
-/// [`SAMPLE_RATE`].
+/// [`SAMPLE_RATE`], or to another of them.
 ///
 /// The output is the same to the bit however the input is cut into pieces, sound keeps its time
-/// (the filter's delay is taken out), and `n` samples in become `round(n * 16000 / rate)` samples
-/// out once [`finish`](Self::finish) is called. Within 0.5 dB up to 7.6 kHz, or to 95 % of the
+/// (the filter's delay is taken out), and `n` samples in become `round(n * to / rate)` samples
+/// out once [`finish`](Self::finish) is called. At 16 kHz within 0.5 dB up to 7.6 kHz, or to 95 % of the
 /// input's own band; what would alias is more than 80 dB down. Nothing is allocated after `new`,
 /// except that `out` may grow.
 ///
-/// Input at 16 kHz passes through untouched; at other rates samples that are not finite count as 0.
+/// Input that has the rate already passes through untouched; at other rates samples that are not finite count as 0.
 pub struct Resampler {
     rate: u32,
-    /// `None` at 16 kHz.
+    to: u32,
+    /// `None` where the rate stays the same.
     filter: Option<Filter>,
 }
 
 struct Filter {
     rate: u32,
+    to: u32,
     fft: Fft<f32>,
     /// One block at the input's rate, filled up to `filled`.
     block: Vec<f32>,
     filled: usize,
-    /// One block at 16 kHz.
+    /// One block at the output's rate.
     resampled: Vec<f32>,
     /// Samples of delay that the next blocks still begin with.
     delay_left: usize,
@@ -44,17 +46,25 @@ struct Filter {
 }
 
 impl Resampler {
-    /// A resampler for input at `rate` Hz.
+    /// A resampler for input at `rate` Hz, to 16 kHz.
     ///
     /// # Errors
     ///
     /// [`AudioError::UnsupportedRate`] outside [`SAMPLE_RATES`](super::SAMPLE_RATES).
     pub fn new(rate: u32) -> Result<Self, AudioError> {
+        Self::between(rate, SAMPLE_RATE)
+    }
+
+    /// A resampler for input at `rate` Hz, to `to` Hz.
+    ///
+    /// # Errors
+    ///
+    /// [`AudioError::UnsupportedRate`] if either is outside [`SAMPLE_RATES`](super::SAMPLE_RATES).
+    pub fn between(rate: u32, to: u32) -> Result<Self, AudioError> {
         check_rate("audio", rate)?;
-        let filter = (rate != SAMPLE_RATE)
-            .then(|| Filter::new(rate))
-            .transpose()?;
-        Ok(Self { rate, filter })
+        check_rate("audio", to)?;
+        let filter = (rate != to).then(|| Filter::new(rate, to)).transpose()?;
+        Ok(Self { rate, to, filter })
     }
 
     /// The rate of the input in Hz.
@@ -70,7 +80,7 @@ impl Resampler {
     pub fn latency(&self) -> f64 {
         self.filter.as_ref().map_or(0.0, |filter| {
             let block = filter.resampled.len();
-            (block + filter.fft.output_delay()) as f64 / f64::from(SAMPLE_RATE)
+            (block + filter.fft.output_delay()) as f64 / f64::from(self.to)
         })
     }
 
@@ -78,13 +88,13 @@ impl Resampler {
     #[cfg(test)]
     pub(crate) fn start_at(&mut self, given: u64) {
         if let Some(filter) = &mut self.filter {
-            let taken = u128::from(given) * u128::from(filter.rate) / u128::from(SAMPLE_RATE);
+            let taken = u128::from(given) * u128::from(filter.rate) / u128::from(filter.to);
             filter.taken = taken as u64;
             filter.given = given;
         }
     }
 
-    /// Takes the next samples of the input and appends to `out` what is ready at 16 kHz.
+    /// Takes the next samples of the input and appends to `out` what is ready.
     pub fn accept(&mut self, samples: &[f32], out: &mut Vec<f32>) {
         match &mut self.filter {
             None => out.extend_from_slice(samples),
@@ -104,14 +114,15 @@ impl fmt::Debug for Resampler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resampler")
             .field("rate", &self.rate)
+            .field("to", &self.to)
             .field("latency", &self.latency())
             .finish()
     }
 }
 
 impl Filter {
-    fn new(rate: u32) -> Result<Self, AudioError> {
-        let (input, output) = (rate as usize, SAMPLE_RATE as usize);
+    fn new(rate: u32, to: u32) -> Result<Self, AudioError> {
+        let (input, output) = (rate as usize, to as usize);
         let divisor = greatest_common_divisor(input, output);
         let (unit_in, unit_out) = (input / divisor, output / divisor);
         let units = FILTER.div_ceil(unit_in.min(unit_out));
@@ -130,6 +141,7 @@ impl Filter {
         })?;
         Ok(Self {
             rate,
+            to,
             block: vec![0.0; fft.input_frames_next()],
             filled: 0,
             resampled: vec![0.0; fft.output_frames_next()],
@@ -164,7 +176,7 @@ impl Filter {
     fn finish(&mut self, out: &mut Vec<f32>) {
         // Rounded to the nearest; u128 because a stream may run for years.
         let (taken, rate) = (u128::from(self.taken), u128::from(self.rate));
-        let total = ((taken * u128::from(SAMPLE_RATE) * 2 + rate) / (rate * 2)) as u64;
+        let total = ((taken * u128::from(self.to) * 2 + rate) / (rate * 2)) as u64;
         while self.given < total {
             self.block[self.filled..].fill(0.0);
             self.resample_block(total, out);

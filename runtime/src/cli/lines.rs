@@ -30,7 +30,7 @@ impl Lines {
             Event::Partial(segment) => self.draw(&segment.text),
             Event::Final(segment) => {
                 self.erase()?;
-                writeln!(io::stdout(), "{}", segment.text)
+                writeln!(io::stdout(), "{}", segment.line())
             }
             _ => Ok(()),
         }

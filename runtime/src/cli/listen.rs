@@ -146,7 +146,7 @@ struct Session<'a> {
 
 impl Session<'_> {
     fn hear(&mut self, samples: &[f32], rate: u32) -> anyhow::Result<()> {
-        let written = self.recording.as_mut().map(|to| to.write(samples));
+        let written = self.recording.as_mut().map(|to| to.write(samples, rate));
         if let Some(Err(error)) = written {
             self.recording = None;
             let reason = format!("{error:#}");

@@ -5,11 +5,15 @@ use std::io::BufWriter;
 use std::path::Path;
 
 use anyhow::Context;
+use sori::audio::Resampler;
 
 /// A WAV file that is complete whenever the process ends: its header is renewed every second.
 pub(super) struct Recording<'a> {
     path: &'a Path,
     rate: u32,
+    /// From the rate of what is heard now to the file's.
+    resampler: Resampler,
+    resampled: Vec<f32>,
     writer: hound::WavWriter<BufWriter<File>>,
     unflushed: usize,
     /// Samples that the file can still take.
@@ -31,6 +35,8 @@ impl<'a> Recording<'a> {
         Ok(Self {
             path,
             rate,
+            resampler: Resampler::between(rate, rate)?,
+            resampled: Vec::new(),
             writer,
             unflushed: 0,
             room: MOST_SAMPLES,
@@ -38,8 +44,20 @@ impl<'a> Recording<'a> {
     }
 
     /// Writes what there is room for; what was written is a whole file after an error, too, if the disk
-    /// can take it.
-    pub(super) fn write(&mut self, samples: &[f32]) -> anyhow::Result<()> {
+    /// can take it. The file keeps its rate, whatever that of the `samples` is.
+    pub(super) fn write(&mut self, samples: &[f32], rate: u32) -> anyhow::Result<()> {
+        self.resampled.clear();
+        if rate != self.resampler.rate() {
+            let next = Resampler::between(rate, self.rate)?;
+            self.resampler.finish(&mut self.resampled);
+            self.resampler = next;
+        }
+        self.resampler.accept(samples, &mut self.resampled);
+        self.write_resampled()
+    }
+
+    fn write_resampled(&mut self) -> anyhow::Result<()> {
+        let samples = &self.resampled;
         let fitting = samples.len().min(self.room);
         self.room -= fitting;
         for sample in &samples[..fitting] {
@@ -63,7 +81,10 @@ impl<'a> Recording<'a> {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> anyhow::Result<()> {
+    pub(super) fn finish(mut self) -> anyhow::Result<()> {
+        self.resampled.clear();
+        self.resampler.finish(&mut self.resampled);
+        self.write_resampled()?;
         let Self { path, writer, .. } = self;
         writer.finalize().with_context(|| cannot_write(path))
     }
@@ -84,13 +105,39 @@ mod tests {
         let path = folder.path().join("full.wav");
         let mut recording = Recording::create(&path, 16_000).unwrap();
         recording.room = 1000;
-        recording.write(&[0.5; 900]).unwrap();
-        let error = recording.write(&[0.5; 900]).unwrap_err().to_string();
+        recording.write(&[0.5; 900], 16_000).unwrap();
+        let error = recording
+            .write(&[0.5; 900], 16_000)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.ends_with("full.wav: full: a WAV file holds 4 GB at most"),
             "{error}"
         );
         drop(recording);
         assert_eq!(hound::WavReader::open(&path).unwrap().len(), 1000);
+    }
+    /// A microphone may come back with another rate.
+    #[test]
+    fn the_file_keeps_its_rate_and_the_time_that_passed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("saved.wav");
+        let mut recording = Recording::create(&path, 48_000).unwrap();
+        for rate in [48_000, 16_000, 44_100, 48_000] {
+            let sine = |at| (at as f32 * 440.0 * std::f32::consts::TAU / rate as f32).sin();
+            let second: Vec<f32> = (0..rate).map(sine).collect();
+            for piece in second.chunks(1111) {
+                recording.write(piece, rate).unwrap();
+            }
+        }
+        recording.finish().unwrap();
+        let mut wav = hound::WavReader::open(&path).unwrap();
+        assert_eq!((wav.spec().sample_rate, wav.len()), (48_000, 4 * 48_000));
+        let heard: Vec<i16> = wav.samples().map(Result::unwrap).collect();
+        for (second, heard) in heard.chunks(48_000).enumerate() {
+            let pairs = heard.windows(2);
+            let rises = pairs.filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
+            assert!((438..=441).contains(&rises), "second {second}: {rises} Hz");
+        }
     }
 }

@@ -82,7 +82,7 @@ impl Screen {
         match event {
             Event::Final(segment) if self.print_at_once => {
                 let mut out = io::stdout().lock();
-                writeln!(out, "{}", segment.text)?;
+                writeln!(out, "{}", segment.line())?;
                 out.flush()
             }
             _ => Ok(()),
@@ -187,7 +187,7 @@ impl View {
             Event::Partial(segment) => self.partial = Some(segment.text.clone()),
             Event::Final(segment) => {
                 self.partial = None;
-                self.said.push(segment.text.clone());
+                self.said.push(segment.line().to_owned());
             }
             _ => {}
         }

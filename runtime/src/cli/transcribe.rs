@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -118,8 +119,9 @@ impl Transcribe {
         }
         let stop = stop_on_signal()?;
         let mut outcome = Outcome::Done;
+        let mut written = BTreeSet::new();
         for path in &self.files {
-            if let Err(error) = self.transcribe(&opened, path, quiet, &stop) {
+            if let Err(error) = self.transcribe(&opened, path, quiet, &stop, &mut written) {
                 if super::is_broken_pipe(&error) {
                     return Err(error);
                 }
@@ -140,6 +142,7 @@ impl Transcribe {
         path: &Path,
         quiet: bool,
         stop: &Arc<AtomicBool>,
+        written: &mut BTreeSet<PathBuf>,
     ) -> anyhow::Result<()> {
         let mut source = self.open(path, stop)?;
         let progress = progress_bar(source.duration(), path, quiet);
@@ -172,6 +175,11 @@ impl Transcribe {
                 let target = directory
                     .join(stem)
                     .with_added_extension(format.extension());
+                anyhow::ensure!(
+                    written.insert(target.clone()),
+                    "{name}: {} has the words of another file of that name: give each its own --output",
+                    target.display()
+                );
                 let cannot_write = || format!("{}: cannot be written", target.display());
                 let file = File::create(&target).with_context(cannot_write)?;
                 let writer = TranscriptWriter::new(format, &name, BufWriter::new(file))

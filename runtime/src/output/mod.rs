@@ -71,6 +71,8 @@ pub struct TranscriptWriter<'a, W: Write> {
     /// Only JSON, whose object holds them all, has to keep them.
     segments: Vec<Segment>,
     cues: usize,
+    /// The last cue, whose end depends on when the next one begins.
+    last: Option<subtitles::Cue>,
 }
 
 #[derive(Serialize)]
@@ -104,17 +106,17 @@ impl<'a, W: Write> TranscriptWriter<'a, W> {
             out,
             segments: Vec::new(),
             cues: 0,
+            last: None,
         })
     }
 
-    /// Writes a final segment.
+    /// Writes a final segment; the last of its subtitles waits for what follows.
     ///
     /// # Errors
     /// When the output cannot be written to.
     pub fn segment(&mut self, segment: Segment) -> io::Result<()> {
         match self.format {
-            Format::Text if segment.out_of_grammar => writeln!(self.out, "[out of grammar]")?,
-            Format::Text => writeln!(self.out, "{}", segment.text)?,
+            Format::Text => writeln!(self.out, "{}", segment.line())?,
             Format::Json => self.segments.push(segment),
             Format::Jsonl => {
                 serde_json::to_writer(
@@ -128,10 +130,9 @@ impl<'a, W: Write> TranscriptWriter<'a, W> {
             }
             Format::Srt | Format::Vtt => {
                 for cue in subtitles::cues(&segment.words) {
-                    self.cues += 1;
-                    match self.format {
-                        Format::Srt => subtitles::srt(&mut self.out, self.cues, &cue)?,
-                        _ => subtitles::vtt(&mut self.out, &cue)?,
+                    if let Some(before) = self.last.replace(cue) {
+                        let next = self.last.as_ref();
+                        self.cue(before, next.map(subtitles::Cue::start))?;
                     }
                 }
             }
@@ -139,11 +140,24 @@ impl<'a, W: Write> TranscriptWriter<'a, W> {
         self.out.flush()
     }
 
+    /// Writes a cue, before the one that begins at `next`.
+    fn cue(&mut self, mut cue: subtitles::Cue, next: Option<f64>) -> io::Result<()> {
+        cue.linger(next);
+        self.cues += 1;
+        match self.format {
+            Format::Srt => subtitles::srt(&mut self.out, self.cues, &cue),
+            _ => subtitles::vtt(&mut self.out, &cue),
+        }
+    }
+
     /// Ends the transcript of a file that lasts `duration` seconds.
     ///
     /// # Errors
     /// When the output cannot be written to.
     pub fn finish(mut self, duration: f64) -> io::Result<()> {
+        if let Some(last) = self.last.take() {
+            self.cue(last, None)?;
+        }
         if self.format == Format::Json {
             let text: Vec<&str> = self
                 .segments
@@ -161,5 +175,45 @@ impl<'a, W: Write> TranscriptWriter<'a, W> {
             self.out.write_all(b"\n")?;
         }
         self.out.flush()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::segment::Word;
+
+    /// A long utterance that was cut between two words, and silence after that.
+    fn cut() -> [Segment; 2] {
+        [("before", 19.0), ("after", 19.75)].map(|(word, start)| Segment {
+            start,
+            end: start + 0.5,
+            text: word.to_owned(),
+            confidence: 1.0,
+            words: vec![Word {
+                word: word.to_owned(),
+                start,
+                end: start + 0.5,
+                confidence: 1.0,
+            }],
+            tokens: Vec::new(),
+            alternatives: Vec::new(),
+            raw_text: None,
+            out_of_grammar: false,
+        })
+    }
+
+    #[test]
+    fn no_cue_stays_up_beside_the_first_of_the_next_segment() {
+        let mut out = Vec::new();
+        let mut writer = TranscriptWriter::new(Format::Srt, "talk.wav", &mut out).unwrap();
+        for segment in cut() {
+            writer.segment(segment).unwrap();
+        }
+        writer.finish(30.0).unwrap();
+        let lines =
+            "1\n00:00:19,000 --> 00:00:19,750\nbefore\n\n2\n00:00:19,750 --> 00:00:20,850\nafter\n";
+        assert_eq!(String::from_utf8(out).unwrap(), lines);
     }
 }

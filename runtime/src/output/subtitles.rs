@@ -17,15 +17,15 @@ pub(super) struct Cue {
     lines: Vec<String>,
 }
 
-/// Parts the words of a segment into cues.
+/// Parts the words of a segment into cues, each up to its last word's end.
 pub(super) fn cues(words: &[Word]) -> Vec<Cue> {
     let mut cues: Vec<Cue> = Vec::new();
     for word in words {
-        if let Some(cue) = cues.last_mut() {
-            if word.end - cue.start <= LONGEST && cue.take(word) {
-                continue;
-            }
-            cue.end = (cue.end + LINGER).min(word.start).max(cue.end);
+        if let Some(cue) = cues.last_mut()
+            && word.end - cue.start <= LONGEST
+            && cue.take(word)
+        {
+            continue;
         }
         cues.push(Cue {
             start: word.start,
@@ -33,13 +33,20 @@ pub(super) fn cues(words: &[Word]) -> Vec<Cue> {
             lines: vec![word.word.clone()],
         });
     }
-    if let Some(last) = cues.last_mut() {
-        last.end += LINGER;
-    }
     cues
 }
 
 impl Cue {
+    pub(super) fn start(&self) -> f64 {
+        self.start
+    }
+
+    /// Lets it stay up, but not beside the one that begins at `next`.
+    pub(super) fn linger(&mut self, next: Option<f64>) {
+        let longer = self.end + LINGER;
+        self.end = next.map_or(longer, |next| longer.min(next).max(self.end));
+    }
+
     /// Adds a word if there is room.
     fn take(&mut self, word: &Word) -> bool {
         let full = self.lines.len() == 2;
@@ -108,24 +115,30 @@ mod tests {
     }
 
     #[test]
-    fn cues_hold_two_short_lines_and_never_overlap() {
+    fn cues_hold_two_short_lines() {
         let words = words(&["somewhat"; 40].join(" "), 0.3);
         let cues = cues(&words);
         assert!(
             cues.iter()
                 .all(|cue| cue.lines.len() <= 2 && cue.lines.iter().all(|line| line.len() <= LINE))
         );
-        assert!(
-            cues.iter()
-                .all(|cue| cue.end - cue.start <= LONGEST + LINGER)
-        );
-        assert!(cues.windows(2).all(|pair| pair[0].end <= pair[1].start));
+        assert!(cues.iter().all(|cue| cue.end - cue.start <= LONGEST));
         let said: usize = cues
             .iter()
             .flat_map(|cue| &cue.lines)
             .map(|line| line.split(' ').count())
             .sum();
         assert_eq!(said, 40);
+    }
+
+    #[test]
+    fn a_cue_stays_up_until_the_next_one() {
+        let ends = [None, Some(9.0), Some(0.7), Some(0.4)].map(|next| {
+            let mut cue = cues(&words("one two", 0.3)).remove(0);
+            cue.linger(next);
+            cue.end
+        });
+        assert_eq!(ends, [1.1, 1.1, 0.7, 0.5]);
     }
 
     #[test]
@@ -140,7 +153,7 @@ mod tests {
         vtt(&mut out, &cues(&words("a<b &c", 0.3))[0]).unwrap_or_default();
         assert_eq!(
             String::from_utf8_lossy(&out),
-            "\n00:00:00.000 --> 00:00:01.100\na&lt;b &amp;c\n"
+            "\n00:00:00.000 --> 00:00:00.500\na&lt;b &amp;c\n"
         );
     }
 }

@@ -11,7 +11,7 @@ pub struct EndpointRules {
     pub silence: f64,
     /// Silence after a word that ends the utterance. Default 1.2.
     pub silence_after_speech: f64,
-    /// Length at which an utterance is cut at its last word boundary. Default 20.
+    /// Length, from its first word on, at which an utterance is cut at its last word boundary. Default 20.
     pub longest: f64,
 }
 
@@ -53,7 +53,7 @@ pub struct Endpoint {
 pub(crate) struct Silence {
     /// Since the last token, or since the utterance began.
     pub(crate) trailing: f64,
-    /// Length of the utterance so far.
+    /// Length of the utterance so far, from its first word on.
     pub(crate) utterance: f64,
     /// Whether the utterance has a word.
     pub(crate) speech: bool,

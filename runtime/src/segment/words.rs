@@ -40,6 +40,15 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// What stands for it where people read: its text, or that it is none of a grammar's sentences.
+    #[must_use]
+    pub fn line(&self) -> &str {
+        match self.out_of_grammar {
+            true => "[out of grammar]",
+            false => &self.text,
+        }
+    }
+
     /// What remains of a segment that is none of a grammar's sentences.
     pub(crate) fn into_unmatched(self) -> Self {
         Self {

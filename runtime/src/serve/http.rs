@@ -102,7 +102,7 @@ pub(crate) async fn serve(listener: TcpListener, server: Arc<Server>) {
         if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
             // Captions are small and should not wait for one another.
             let _ = socket.set_nodelay(true);
-            let socket = Lingering::new(socket, Arc::clone(&doormen));
+            let socket = Lingering::new(socket, Arc::clone(&doormen), server.limits.idle);
             tokio::spawn(connection(socket, app.clone(), Arc::clone(&server), place));
             continue;
         }

@@ -19,7 +19,7 @@ pub(crate) struct Limits {
 impl Limits {
     /// Bytes of one WebSocket message: half a minute of 16-bit sound at 16 kHz.
     pub(crate) const MESSAGE: usize = 1 << 20;
-    /// Files that are received at once; each lies in memory.
+    /// Files that are received or heard at once; each lies in memory.
     pub(crate) const UPLOADS: usize = 8;
     /// Bytes of a form around its file.
     pub(crate) const FORM: usize = 64 << 10;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 
 /// How long a client's bytes are still read after our last.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -30,26 +30,51 @@ pub(crate) async fn farewell(mut socket: TcpStream, last: &[u8]) {
     .await;
 }
 
-/// A connection that bids farewell when it is dropped, if one of the `doormen` is free to see it off.
+/// A connection that fails when the client does not take what it is sent, and bids farewell when it is dropped, if
+/// one of the `doormen` is free to see it off.
 pub(crate) struct Lingering {
     /// Always there until it is dropped.
     socket: Option<TcpStream>,
     doormen: Arc<Semaphore>,
+    /// How long the client may take nothing.
+    patience: Duration,
+    /// While it takes nothing: until the patience ends.
+    stuck: Option<Pin<Box<Sleep>>>,
 }
 
 impl Lingering {
-    pub(crate) fn new(socket: TcpStream, doormen: Arc<Semaphore>) -> Self {
+    pub(crate) fn new(socket: TcpStream, doormen: Arc<Semaphore>, patience: Duration) -> Self {
         Self {
             socket: Some(socket),
             doormen,
+            patience,
+            stuck: None,
         }
     }
 
-    fn socket(self: Pin<&mut Self>) -> io::Result<Pin<&mut TcpStream>> {
-        let socket = self.get_mut().socket.as_mut();
+    fn socket(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        let socket = self.socket.as_mut();
         socket
             .map(Pin::new)
             .ok_or(io::ErrorKind::NotConnected.into())
+    }
+
+    /// What a write came to, unless the client's time is up.
+    fn written(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stuck = None;
+            return written;
+        }
+        let patience = self.patience;
+        let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(patience)));
+        stuck.as_mut().poll(context).map(|()| {
+            let reason = format!("the client took nothing for {patience:?}");
+            Err(io::Error::new(io::ErrorKind::TimedOut, reason))
+        })
     }
 }
 
@@ -69,7 +94,7 @@ impl Drop for Lingering {
 
 impl AsyncRead for Lingering {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
@@ -79,27 +104,29 @@ impl AsyncRead for Lingering {
 
 impl AsyncWrite for Lingering {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.socket()?.poll_write(context, bytes)
+        let written = self.socket()?.poll_write(context, bytes);
+        self.written(context, written)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket()?.poll_flush(context)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket()?.poll_shutdown(context)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.socket()?.poll_write_vectored(context, bytes)
+        let written = self.socket()?.poll_write_vectored(context, bytes);
+        self.written(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -21,6 +21,8 @@ pub(crate) struct Client {
     limits: Limits,
     /// When the session has lasted long enough.
     end: Instant,
+    /// Since when sound is waited for: text does not count.
+    waiting: Option<Instant>,
     closing: Closing,
 }
 
@@ -94,19 +96,29 @@ impl Fault {
 }
 
 impl Client {
-    /// The next message. Pings and pongs do not count as a sign of life: sound does.
+    /// The next message. Sound alone is a sign of life.
     pub(crate) async fn hear(&mut self) -> Given {
-        self.hear_within(self.limits.idle).await
+        let since = *self.waiting.get_or_insert_with(Instant::now);
+        let given = self.hear_within(since, self.limits.idle).await;
+        if let Given::Sound(_) = given {
+            self.waiting = None;
+        }
+        given
     }
 
     /// The first message, for which there is less time.
     pub(crate) async fn opening(&mut self) -> Given {
-        self.hear_within(self.limits.opening()).await
+        self.hear_within(Instant::now(), self.limits.opening())
+            .await
     }
 
-    async fn hear_within(&mut self, patience: Duration) -> Given {
-        let idle = Instant::now() + patience;
+    async fn hear_within(&mut self, since: Instant, patience: Duration) -> Given {
+        let idle = since + patience;
         loop {
+            // A client that sends faster than it is heard never lets the time below run out.
+            if Instant::now() >= self.end {
+                return Given::End(Fault::TooLong(self.limits.session));
+            }
             let message = tokio::select! {
                 biased;
                 () = self.closing.wait() => return Given::End(Fault::Closing),
@@ -206,6 +218,7 @@ where
             let client = Client {
                 socket,
                 end: Instant::now() + server.limits.session,
+                waiting: None,
                 limits: server.limits.clone(),
                 closing: server.closing.clone(),
             };

@@ -281,9 +281,13 @@ impl Stream {
         let hits = self.decoder.heard();
         let now = self.decoder.frames();
         let last = hits.last().map_or(self.utterance, |hit| hit.end);
+        // From its first word: the silence before it makes nothing too long.
+        let first = hits
+            .first()
+            .map_or(now, |hit| hit.onset.max(self.utterance));
         let heard = Silence {
             trailing: self.clock.seconds(now - last),
-            utterance: self.clock.seconds(now - self.utterance),
+            utterance: self.clock.seconds(now - first),
             speech: !hits.is_empty(),
         };
         match self.rules.apply(heard) {

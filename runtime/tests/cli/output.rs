@@ -168,6 +168,26 @@ fn files_are_written_into_a_directory() {
 }
 
 #[test]
+fn two_files_of_one_name_do_not_share_a_transcript() {
+    let (directory, path) = talk();
+    let other = directory.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::copy(&path, other.join("talk.wav")).unwrap();
+    let output = transcribe(
+        &["-o", "out", "talk.wav", "other/talk.wav"],
+        directory.path(),
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(
+        said.contains("other/talk.wav: out/talk.txt has the words of another file"),
+        "{said}"
+    );
+    let text = fs::read_to_string(directory.path().join("out/talk.txt")).unwrap();
+    assert!(text.contains("one going"), "{text}");
+}
+
+#[test]
 fn standard_input_is_a_file_or_bare_samples() {
     let (directory, path) = talk();
     let hear = |arguments: &[&str], bytes: &[u8]| {

@@ -116,6 +116,28 @@ fn a_long_utterance_is_cut_between_words() {
 }
 
 #[test]
+fn silence_before_the_first_word_does_not_cut_it() {
+    for engine in ENGINES {
+        let mut stream = recognizer(engine).stream().unwrap();
+        stream.set_endpoint_rules(EndpointRules {
+            silence: f64::INFINITY,
+            silence_after_speech: f64::INFINITY,
+            longest: 1.5,
+        });
+        // Chunks end in every part of the word.
+        for silence in (4000..4640).step_by(80) {
+            let script = [
+                Sound::Silence(silence),
+                Sound::Token(3, 200),
+                Sound::Token(5, 200),
+            ];
+            let events = hear(&mut stream, 16_000, &speak(&script), 1600);
+            assert_eq!(text(&events), "going", "{engine:?}, {silence} ms");
+        }
+    }
+}
+
+#[test]
 fn a_word_without_end_is_cut_at_twice_the_length() {
     let mut stream = recognizer(EngineChoice::Tract).stream().unwrap();
     stream.set_endpoint_rules(EndpointRules {

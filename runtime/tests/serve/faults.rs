@@ -259,6 +259,19 @@ fn who_never_reads_and_who_stops_sending_hold_up_nobody() {
         .count();
     assert!(messages > 0 && started.elapsed() < PATIENCE, "{messages}");
     assert_eq!(server.open_streams(0), 0);
+
+    // One who asks for more than fits between us, and takes none of it.
+    let mut deaf = server.connect();
+    deaf.set_write_timeout(Some(PATIENCE)).unwrap();
+    let request = format!(
+        "GET /captions.js HTTP/1.1\r\nhost: {}\r\n\r\n",
+        server.address
+    );
+    let started = Instant::now();
+    let gone = std::iter::repeat_with(|| deaf.write_all(request.as_bytes()))
+        .take_while(|_| started.elapsed() < PATIENCE)
+        .any(|sent| sent.is_err_and(|error| error.kind() != std::io::ErrorKind::WouldBlock));
+    assert!(gone, "{:?}", started.elapsed());
     server.assert_well();
 }
 
@@ -335,5 +348,38 @@ fn time_is_limited_too() {
     };
     assert!(code.unwrap().contains("session-too-long"));
     assert_eq!(server.open_streams(0), 0);
+    server.assert_well();
+}
+
+#[test]
+fn a_session_is_over_however_fast_a_client_sends() {
+    let server = Server::start(&["--max-session", "1"]);
+    let mut client = server.socket("/v1/stream");
+    client.text("{}");
+    client.event("ready");
+    let mut sender = client.socket.get_ref().try_clone().unwrap();
+    let sending = std::thread::spawn(move || {
+        // A second of silence in a masked frame of 32,000 bytes, for as long as the server takes it.
+        let mut frame = vec![0x82, 0xfe, 0x7d, 0x00, 0, 0, 0, 0];
+        frame.resize(8 + 32_000, 0);
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE && sender.write_all(&frame).is_ok() {}
+        started.elapsed()
+    });
+    let (events, _) = client.rest();
+    assert_eq!(events.last().unwrap()["code"], "session-too-long");
+    assert!(sending.join().unwrap() < PATIENCE);
+    server.assert_well();
+}
+
+#[test]
+fn text_is_no_sign_of_life() {
+    let server = Server::start(&["--idle-timeout", "1"]);
+    let mut client = server.socket("/vosk");
+    let started = Instant::now();
+    while client.socket.send("{\"config\":{}}".into()).is_ok() {
+        assert!(started.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(200));
+    }
     server.assert_well();
 }

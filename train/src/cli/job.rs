@@ -69,6 +69,7 @@ pub(super) fn start(workers: u16) -> anyhow::Result<ExitCode> {
             .env("WORLD_SIZE", workers.to_string())
             .env("RANK", rank.to_string())
             .env("LOCAL_RANK", rank.to_string())
+            .env("LOCAL_WORLD_SIZE", workers.to_string())
             .env("MASTER_ADDR", "127.0.0.1")
             .env("MASTER_PORT", port.to_string());
         if std::env::var_os("OMP_NUM_THREADS").is_none() {
@@ -105,8 +106,9 @@ fn wait(mut children: Vec<Child>) -> anyhow::Result<ExitCode> {
             thread::sleep(LOOK_EVERY);
             continue;
         };
+        // Of an interrupted job one process still saves, which takes as long as it takes.
+        let interrupted = status.code() == Some(interrupt::STATUS.into());
         if !running {
-            let interrupted = status.code() == Some(interrupt::STATUS.into());
             if !interrupted {
                 eprintln!("sori-train: process {rank} of the job failed first: {status}");
             }
@@ -115,7 +117,7 @@ fn wait(mut children: Vec<Child>) -> anyhow::Result<ExitCode> {
                 false => ExitCode::FAILURE,
             });
         }
-        if since.elapsed() > GRACE {
+        if since.elapsed() > GRACE && !interrupted {
             for child in &mut children {
                 // One that has ended is no failure.
                 let _ = child.kill();

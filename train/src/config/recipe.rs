@@ -104,7 +104,7 @@ pub struct DataRecipe {
     #[serde(default)]
     pub strict: bool,
     /// Threads that read, augment and compute features ([`LoaderConfig::workers`]). Default: one
-    /// less than the machine has cores.
+    /// less than the machine has cores for each process that trains on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<usize>,
     /// Transcripts are split into pieces in random ways ([`LoaderConfig::subword_alpha`]). Default:

@@ -81,7 +81,7 @@ pub(super) struct Part {
     pub(super) range: Range<usize>,
     pub(super) share: Option<f64>,
     pub(super) shards: Option<Shards>,
-    manifest: Arc<Path>,
+    pub(super) manifest: Arc<Path>,
     file: File,
 }
 

@@ -32,7 +32,7 @@ pub struct LoaderConfig {
     /// Decides everything that is random. Default: 0.
     pub seed: u64,
     /// Threads that read, augment and compute features. What comes out does not depend on it.
-    /// Default: one less than the machine has cores.
+    /// Default: one less than the machine has cores for each process that trains on it.
     pub workers: usize,
     /// Finished batches that may wait for the trainer, for each worker: memory is bounded by
     /// `workers * (ahead + 1)` batches. Default: 2.
@@ -58,13 +58,21 @@ pub struct LoaderConfig {
     pub keep_rest: bool,
 }
 
+/// Processors for each of the training processes on this machine, of which launchers tell the number.
+fn own_cores() -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let processes = std::env::var("LOCAL_WORLD_SIZE").ok();
+    let processes = processes
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(1);
+    (cores / processes.max(1)).max(1)
+}
+
 impl Default for LoaderConfig {
     fn default() -> Self {
         Self {
             seed: 0,
-            workers: thread::available_parallelism()
-                .map_or(1, |cores| cores.get() - 1)
-                .max(1),
+            workers: (own_cores() - 1).max(1),
             ahead: 2,
             epochs: None,
             batching: Batching::default(),

@@ -114,7 +114,7 @@ pub(super) fn part_plans(corpus: &Corpus, samples: &[u32]) -> Vec<PartPlan> {
         });
         let buffer = part.shards.as_ref().map(|shards| shards.buffer_seconds);
         PartPlan {
-            drawn: drawn.filter(|_| !utterances.is_empty()),
+            drawn,
             archives,
             buffer: buffer.unwrap_or(f64::INFINITY) * f64::from(sori::audio::SAMPLE_RATE),
             utterances,

@@ -212,6 +212,16 @@ impl Sampler {
                 reason: left_out.to_string(),
             });
         }
+        for (part, plan) in corpus.parts().iter().zip(&parts) {
+            if part.share.is_some() && plan.utterances.is_empty() {
+                return Err(DataError::Nothing {
+                    what: part.manifest.display().to_string(),
+                    reason: format!(
+                        "its share would go to the others; leave it out of the recipe, or bring its speech ({left_out})"
+                    ),
+                });
+            }
+        }
         let mut sampler = Self {
             seed,
             shard,

@@ -95,7 +95,9 @@ fn newest_whole(all: &[PathBuf]) -> Result<(&Path, Checkpoint), TrainError> {
 
 fn check_recipe(checkpoint: &Path, old: &str, new: &str) -> Result<(), TrainError> {
     let table = |text: &str| text.parse::<Table>().unwrap_or_default();
-    let (mut old, mut new) = (table(old), table(new));
+    // What recipes did not have yet when the run was begun is as it is without it.
+    let old = toml::from_str::<Recipe>(old).map_or_else(|_| old.into(), |old| old.to_toml());
+    let (mut old, mut new) = (table(&old), table(new));
     for free in FREE {
         old.remove(free);
         new.remove(free);
@@ -122,4 +124,25 @@ fn differing(a: &Table, b: &Table, above: &str) -> Option<String> {
             _ => Some(dotted),
         }
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_from_before_a_key_was_known_goes_on() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/base/none.toml");
+        let now = crate::config::read(&path, &[]).unwrap().to_toml();
+        let mut then = now.parse::<Table>().unwrap();
+        let data = then["data"].as_table_mut().unwrap();
+        assert!(data.remove("timbre").is_some());
+        check_recipe(&path, &then.to_string(), &now).unwrap();
+        then.insert("seed".into(), 99.into());
+        match check_recipe(&path, &then.to_string(), &now) {
+            Err(TrainError::OtherRecipe { key, .. }) => assert_eq!(key, "seed"),
+            other => panic!("{other:?}"),
+        }
+    }
 }

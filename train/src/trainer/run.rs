@@ -201,15 +201,16 @@ impl<'a> Run<'a> {
                 self.tell(stage, &figures)?;
                 window = Window::start(self.feed.waiting());
             }
+            // First of all: speech can be held out that takes longer than the other processes wait.
+            if checkpoint {
+                self.save()?;
+            }
             if let Some(held_out) = &self.held_out
                 && evaluation
                 && self.metrics.is_some()
             {
                 let figures = held_out.measure(&self.classroom, stage)?;
                 self.tell(stage, &figures)?;
-            }
-            if checkpoint {
-                self.save()?;
             }
         }
         Ok(true)

@@ -158,13 +158,28 @@ impl<'a> Builder<'a> {
     fn add_word(&mut self, from: u32, word: &str, line: usize) -> Result<u32, Fault> {
         let letters = self.alphabet.spell(word);
         let letters = letters.map_err(|reason| (Some(line), reason))?;
-        let mut at = from;
-        for letter in std::iter::once(BOUNDARY).chain(letters) {
-            let next = self.place()?;
-            self.places[at as usize].ways.push((letter, next));
-            at = next;
+        let mut at = self.boundary(from)?;
+        for letter in letters {
+            at = self.way(at, letter)?;
         }
         Ok(at)
+    }
+
+    /// Where a word begins that may follow a place. All such words share it: with a beginning for each, `(one | two | ...)+`
+    /// would have a way from each word's end to each word.
+    fn boundary(&mut self, from: u32) -> Result<u32, Fault> {
+        let ways = &self.places[from as usize].ways;
+        match ways.iter().find(|(letter, _)| *letter == BOUNDARY) {
+            Some(&(_, place)) => Ok(place),
+            None => self.way(from, BOUNDARY),
+        }
+    }
+
+    /// A letter from a place to a new one.
+    fn way(&mut self, from: u32, letter: Letter) -> Result<u32, Fault> {
+        let to = self.place()?;
+        self.places[from as usize].ways.push((letter, to));
+        Ok(to)
     }
 
     fn place(&mut self) -> Result<u32, Fault> {

@@ -293,6 +293,8 @@ async function* sentEvents(body) {
 /** Two lines of 42 characters for six seconds at most, as `sori transcribe --format srt` makes them. */
 function cues() {
   const cues = [];
+  // A cue stays up for a while, but not beside the next one.
+  const linger = (cue, next) => { cue.end = Math.max(cue.end, Math.min(cue.end + 0.6, next)); };
   for (const segment of said) {
     let cue = null;
     for (const { word, start, end } of segment.words) {
@@ -304,13 +306,13 @@ function cues() {
         cue.lines.push(word);
         cue.end = end;
       } else {
-        if (cue) cue.end = Math.max(cue.end, Math.min(cue.end + 0.6, start));
+        if (cues.length) linger(cues.at(-1), start);
         cue = { start, end, lines: [word] };
         cues.push(cue);
       }
     }
-    if (cue) cue.end += 0.6;
   }
+  if (cues.length) linger(cues.at(-1), Infinity);
   return cues;
 }
 

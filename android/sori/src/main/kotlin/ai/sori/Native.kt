@@ -61,7 +61,7 @@ internal class PackageFiles(private val open: (String) -> InputStream) {
             } catch (_: FileNotFoundException) {
                 return null
             }
-        // Off the Java heap, which a graph of 20 MB would strain on a phone.
+        // Where Rust reads it without another copy.
         return stream.use {
             var bytes = ByteBuffer.allocateDirect(it.available().coerceAtLeast(FIRST))
             val piece = ByteArray(PIECE)
@@ -69,7 +69,7 @@ internal class PackageFiles(private val open: (String) -> InputStream) {
                 val count = it.read(piece)
                 if (count < 0) break
                 if (bytes.remaining() < count) {
-                    val size = (2L * bytes.capacity()).coerceIn(PIECE.toLong(), Int.MAX_VALUE.toLong())
+                    val size = maxOf(2L * bytes.capacity(), bytes.position().toLong() + count).coerceAtMost(Int.MAX_VALUE.toLong())
                     bytes.flip()
                     bytes = ByteBuffer.allocateDirect(size.toInt()).put(bytes)
                 }
