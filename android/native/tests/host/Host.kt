@@ -31,6 +31,7 @@ import java.io.ByteArrayInputStream
 import java.io.ByteArrayOutputStream
 import java.io.File
 import java.io.IOException
+import java.io.SequenceInputStream
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.util.zip.GZIPInputStream
@@ -140,6 +141,21 @@ class Tests(private val folder: File) {
                     expect(WORDS, words(events), "words")
                     val first = events.filterIsInstance<SpeechEvent.Final>().first().segment
                     expect(first.text, first.alternatives.first().text, "first alternative")
+                }
+            }
+        }
+
+    fun `a stream may give little at first`() =
+        runBlocking {
+            val model =
+                SoriModel.fromStreams { name ->
+                    val file = File(folder, name)
+                    val head = file.inputStream().use { it.readNBytes(100) }
+                    SequenceInputStream(ByteArrayInputStream(head), file.inputStream().apply { skipNBytes(head.size.toLong()) })
+                }
+            model.use {
+                it.recognizer().use { recognizer ->
+                    expect(WORDS, words(recognizer.accept(samples) + recognizer.finish()), "words")
                 }
             }
         }
