@@ -130,9 +130,9 @@ impl<'a, W: Write> TranscriptWriter<'a, W> {
             }
             Format::Srt | Format::Vtt => {
                 for cue in subtitles::cues(&segment.words) {
+                    let start = cue.start();
                     if let Some(before) = self.last.replace(cue) {
-                        let next = self.last.as_ref();
-                        self.cue(before, next.map(subtitles::Cue::start))?;
+                        self.cue(before, Some(start))?;
                     }
                 }
             }

@@ -114,15 +114,28 @@ mod tests {
             .collect()
     }
 
+    /// The cues of words at a usual pace, as they are shown.
+    fn lingering(text: &str) -> Vec<Cue> {
+        let mut cues = cues(&words(text, 0.3));
+        let starts: Vec<f64> = cues.iter().map(Cue::start).collect();
+        for (index, cue) in cues.iter_mut().enumerate() {
+            cue.linger(starts.get(index + 1).copied());
+        }
+        cues
+    }
+
     #[test]
-    fn cues_hold_two_short_lines() {
-        let words = words(&["somewhat"; 40].join(" "), 0.3);
-        let cues = cues(&words);
+    fn cues_hold_two_short_lines_and_never_overlap() {
+        let cues = lingering(&["somewhat"; 40].join(" "));
         assert!(
             cues.iter()
                 .all(|cue| cue.lines.len() <= 2 && cue.lines.iter().all(|line| line.len() <= LINE))
         );
-        assert!(cues.iter().all(|cue| cue.end - cue.start <= LONGEST));
+        assert!(
+            cues.iter()
+                .all(|cue| cue.end - cue.start <= LONGEST + LINGER)
+        );
+        assert!(cues.windows(2).all(|pair| pair[0].end <= pair[1].start));
         let said: usize = cues
             .iter()
             .flat_map(|cue| &cue.lines)
@@ -150,10 +163,10 @@ mod tests {
     #[test]
     fn markup_is_escaped_in_vtt() {
         let mut out = Vec::new();
-        vtt(&mut out, &cues(&words("a<b &c", 0.3))[0]).unwrap_or_default();
+        vtt(&mut out, &lingering("a<b &c")[0]).unwrap_or_default();
         assert_eq!(
             String::from_utf8_lossy(&out),
-            "\n00:00:00.000 --> 00:00:00.500\na&lt;b &amp;c\n"
+            "\n00:00:00.000 --> 00:00:01.100\na&lt;b &amp;c\n"
         );
     }
 }
