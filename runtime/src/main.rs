@@ -1,6 +1,6 @@
 //! The `sori` command.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod cli;
 #[cfg(feature = "serve")]

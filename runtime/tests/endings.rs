@@ -15,9 +15,16 @@ use sori_tests::tone::{Sound, speak};
 
 const TONE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/tone");
 
+/// The command, for which a hang-up is as ever, even where the tests run under `nohup`.
 fn sori(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sori"));
+    with_hang_up("default", arguments)
+}
+
+fn with_hang_up(what: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("env");
     command
+        .arg(format!("--{what}-signal=HUP"))
+        .arg(env!("CARGO_BIN_EXE_sori"))
         .args(["transcribe", "--model", TONE, "--engine", "tract"])
         .args(arguments)
         .env_remove("RUST_BACKTRACE")
@@ -55,8 +62,14 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn a_signal_ends_a_transcript_with_all_that_was_said() {
-    for name in ["-INT", "-TERM", "-HUP"] {
-        let mut child = sori(&["--raw", "s16le", "-"]).spawn().unwrap();
+    for (hang_up, name) in [
+        ("default", "-INT"),
+        ("default", "-TERM"),
+        ("default", "-HUP"),
+        ("ignore", "-TERM"),
+    ] {
+        let mut command = with_hang_up(hang_up, &["--raw", "s16le", "-"]);
+        let mut child = command.spawn().unwrap();
         // Whoever writes goes on, but says nothing more.
         let mut microphone = child.stdin.take().unwrap();
         microphone.write_all(&speech()).unwrap();
@@ -66,6 +79,12 @@ fn a_signal_ends_a_transcript_with_all_that_was_said() {
         assert_eq!(line, "one\n");
         // For the rest, which is some milliseconds of work.
         std::thread::sleep(Duration::from_secs(1));
+        // As `nohup` has it: the terminal goes, the program does not.
+        if hang_up == "ignore" {
+            signal(&child, "-HUP");
+            std::thread::sleep(Duration::from_millis(300));
+            assert!(child.try_wait().unwrap().is_none());
+        }
         signal(&child, name);
         let mut rest = String::new();
         lines.read_to_string(&mut rest).unwrap();

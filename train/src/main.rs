@@ -1,6 +1,6 @@
 //! The `sori-train` command.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod cli;
 

@@ -149,11 +149,23 @@ fn apart(a: &Path, b: &Path) -> (f32, f32) {
 #[test]
 fn two_processes_train_as_one_with_twice_the_batch() {
     let workshop = Workshop::new(20);
-    let twice = ["--set", "optimiser.accumulate_batches=2"];
-    ran(&command(&workshop.train("one", &twice)).output().unwrap());
-    let told = ran(&command(&workshop.train("two", &["--workers", "2"]))
-        .output()
-        .unwrap());
+    // Three batches, which two processes cannot share evenly.
+    let speech = fs::read_to_string(workshop.path("speech.jsonl")).unwrap();
+    let five: String = speech.split_inclusive('\n').take(5).collect();
+    fs::write(workshop.path("held-out.jsonl"), five).unwrap();
+    let held_out = format!(
+        "evaluation.manifests=[{:?}]",
+        workshop.path("held-out.jsonl")
+    );
+    let alone = [
+        "--set",
+        &held_out,
+        "--set",
+        "optimiser.accumulate_batches=2",
+    ];
+    let both = ["--set", &held_out, "--workers", "2"];
+    ran(&command(&workshop.train("one", &alone)).output().unwrap());
+    let told = ran(&command(&workshop.train("two", &both)).output().unwrap());
     // One of them speaks for all.
     assert_eq!(told.matches("step 1 of 20").count(), 1, "{told}");
     let model = |run: &str| workshop.path(run).join("final.safetensors");
@@ -162,10 +174,24 @@ fn two_processes_train_as_one_with_twice_the_batch() {
     assert!(apart < 1e-5, "{apart}");
 
     // The figures are those of all utterances, written once.
-    let figures = |run: &str| -> Vec<(f64, f64)> {
+    let lines = |run: &str, of: &str| -> Vec<serde_json::Value> {
         let text = fs::read_to_string(workshop.path(run).join("metrics.jsonl")).unwrap();
-        let lines = text.lines().map(|line| {
-            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines
+            .filter(|line: &serde_json::Value| line.get(of).is_some())
+            .collect()
+    };
+    let [one, two] = ["one", "two"].map(|run| lines(run, "held_out/ctc/320ms"));
+    assert_eq!((one.len(), two.len()), (1, 1));
+    for name in ["held_out/ctc/320ms", "held_out/wer/320ms"] {
+        let [one, two] = [&one, &two].map(|lines| lines[0][name].as_f64().unwrap());
+        assert!(
+            one > 0.0 && (one - two).abs() < 1e-4 * one,
+            "{name}: {one} {two}"
+        );
+    }
+    let figures = |run: &str| -> Vec<(f64, f64)> {
+        let lines = lines(run, "train/ctc").into_iter().map(|line| {
             let figure = |name: &str| line[name].as_f64().unwrap();
             (figure("train/ctc"), figure("data/audio_hours"))
         });
@@ -302,6 +328,48 @@ fn a_dead_process_ends_the_job_and_the_last_checkpoint_is_good() {
     assert!(kill.unwrap().success());
     assert_eq!(going_on.wait().unwrap().code(), Some(130));
     assert_eq!(ranks.len(), 3);
+}
+
+#[test]
+fn who_started_the_processes_passes_signals_on() {
+    let workshop = Workshop::new(100_000);
+    let words = workshop.train("run", &["--workers", "2"]);
+    // As under `nohup`: the job outlasts its terminal.
+    let mut wrapped = vec!["env".to_owned(), "--ignore-signal=HUP".to_owned()];
+    wrapped.extend(words);
+    let mut job = command(&wrapped).spawn().unwrap();
+    let metrics = workshop.path("run/metrics.jsonl");
+    let reached = || fs::read_to_string(&metrics).map_or(0, |text| text.lines().count());
+    let wait_for = |steps: usize| {
+        let begun = Instant::now();
+        while reached() < steps {
+            assert!(begun.elapsed() < Duration::from_secs(120), "{}", reached());
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let signal = |name: &str, id: &str| {
+        let sent = Command::new("kill").args([name, id]).status();
+        assert!(sent.unwrap().success());
+    };
+    wait_for(1);
+    let id = job.id().to_string();
+    for one in children(job.id()).iter().chain([&id]) {
+        signal("-HUP", one);
+    }
+    wait_for(reached() + 10);
+    assert!(job.try_wait().unwrap().is_none());
+    // The one that was started alone is told, as a service's manager tells it.
+    signal("-TERM", &id);
+    assert_eq!(job.wait().unwrap().code(), Some(130));
+    let saved = format!("checkpoints/step-{:08}.safetensors", reached());
+    let run = workshop.path("run");
+    assert!(
+        run.join(&saved).exists(),
+        "{saved}: {:?}",
+        fs::read_dir(run.join("checkpoints"))
+            .unwrap()
+            .collect::<Vec<_>>()
+    );
 }
 
 /// Two hosts made of network namespaces, which have no loopback in common.

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+#[cfg(unix)]
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// How long a read waits for input, and so how soon a signal is answered.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -16,13 +18,34 @@ const BLOCK: usize = 1 << 16;
 pub(super) fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let raised = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
+    catch(move || {
         if raised.swap(true, Ordering::Relaxed) {
             std::process::exit(1);
         }
-    })
-    .context("cannot catch Ctrl-C")?;
+    })?;
     Ok(stop)
+}
+
+fn catch(handler: impl FnMut() + Send + 'static) -> anyhow::Result<()> {
+    #[cfg(unix)]
+    let before = ignore_hang_up()?;
+    ctrlc::set_handler(handler).context("cannot catch Ctrl-C")?;
+    // `nohup` had it ignored, for the program is to outlast its terminal.
+    #[cfg(unix)]
+    if matches!(before, SigHandler::SigIgn) {
+        ignore_hang_up()?;
+    }
+    Ok(())
+}
+
+/// Returns what a hang-up did before.
+#[cfg(unix)]
+fn ignore_hang_up() -> nix::Result<SigHandler> {
+    // SAFETY: a signal that is ignored runs no code.
+    #[expect(unsafe_code, reason = "other handlers could do anything")]
+    unsafe {
+        signal(Signal::SIGHUP, SigHandler::SigIgn)
+    }
 }
 
 /// Standard input, which is also over when the flag is raised: whoever writes it may be silent for

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sori_train::trainer::Peers;
 use tch::Device;
 
@@ -55,8 +57,7 @@ pub(super) fn own_device(device: Device) -> Device {
 
 /// Runs this very command in several processes, and ends as the first does that fails.
 pub(super) fn start(workers: u16) -> anyhow::Result<ExitCode> {
-    // The processes get an interrupt from the terminal themselves; this one waits for them.
-    interrupt::listen_quietly()?;
+    interrupt::listen_for_others()?;
     let port = free_port().context("cannot find a free port")?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let threads = (cores / usize::from(workers)).max(1).to_string();
@@ -85,10 +86,16 @@ fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-/// Waits for all; once one fails the others have a while to notice.
+/// Waits for all, and passes signals to end on to them; once one fails the others have a while to notice.
 fn wait(mut children: Vec<Child>) -> anyhow::Result<ExitCode> {
     let mut failed: Option<(usize, ExitStatus, Instant)> = None;
     loop {
+        if interrupt::take() {
+            for child in &children {
+                // One that has ended is no failure.
+                let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
+            }
+        }
         let mut running = false;
         for (rank, child) in children.iter_mut().enumerate() {
             match child.try_wait()? {

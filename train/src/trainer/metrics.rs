@@ -13,15 +13,14 @@ use crate::evaluate::SpikeAgreement;
 /// Figures by name; slashes part them into groups.
 pub(super) type Figures = Vec<(String, f64)>;
 
+/// The two shares of spikes that agree with the teacher's, [`SpikeAgreement::shares`].
+pub(super) const SPIKE_SHARES: [&str; 2] = ["spikes_on_teachers_frame", "spikes_within_one_frame"];
+
 /// The shares of spikes that agree, as figures of a group; none without spikes.
 pub(super) fn shares(group: &str, agreement: SpikeAgreement) -> Figures {
-    let Some([same, near]) = agreement.shares() else {
-        return Vec::new();
-    };
-    vec![
-        (format!("{group}/spikes_on_teachers_frame"), same),
-        (format!("{group}/spikes_within_one_frame"), near),
-    ]
+    let shares = agreement.shares().into_iter().flatten();
+    let names = SPIKE_SHARES.map(|name| format!("{group}/{name}"));
+    names.into_iter().zip(shares).collect()
 }
 
 /// Where figures are written.

@@ -201,15 +201,14 @@ impl<'a> Run<'a> {
                 self.tell(stage, &figures)?;
                 window = Window::start(self.feed.waiting());
             }
-            // First of all: speech can be held out that takes longer than the other processes wait.
+            // First of all: much speech may be held out, and a run be cut off while it is heard.
             if checkpoint {
                 self.save()?;
             }
             if let Some(held_out) = &self.held_out
                 && evaluation
-                && self.metrics.is_some()
             {
-                let figures = held_out.measure(&self.classroom, stage)?;
+                let figures = held_out.measure(&self.classroom, stage, self.options.peers)?;
                 self.tell(stage, &figures)?;
             }
         }
