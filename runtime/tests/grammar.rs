@@ -231,6 +231,11 @@ fn every_mistake_is_named_with_its_line() {
         let (open, close) = (open.repeat(70), close.repeat(70));
         jsgf(&format!("public <a> = {open}one{close};"))
     };
+    // Neither alone is too much.
+    let (open, close) = ("[one | one ".repeat(60), "]*".repeat(60));
+    let nested: String = (0..60)
+        .map(|i| format!("<n{i}> = {open}<n{}>{close};", i + 1))
+        .collect();
     let chain: String = (0..70).map(|i| format!("<r{i}> = <r{}>;", i + 1)).collect();
     let many = "one two three going ".repeat(40_000);
     for (grammar, expected) in [
@@ -294,6 +299,10 @@ fn every_mistake_is_named_with_its_line() {
         (
             jsgf(&format!("public <a> = <r0>;\n{chain}")),
             "g:3: rules refer to one another more than 64 deep",
+        ),
+        (
+            jsgf(&format!("{nested}<n60> = one; public <a> = <n0>;")),
+            "g: groups and rules stand in one another too deep: write fewer groups in rules that others refer to",
         ),
         (
             many,

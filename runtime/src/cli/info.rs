@@ -32,7 +32,12 @@ impl Info {
             if value.is_empty() {
                 Ok(())
             } else {
-                writeln!(out, "{name:<14}{value}")
+                // What a package says of itself is not for the terminal to obey.
+                let shown: String = value
+                    .chars()
+                    .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+                    .collect();
+                writeln!(out, "{name:<14}{shown}")
             }
         };
         line("name", config.name.clone())?;

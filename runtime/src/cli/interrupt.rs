@@ -26,7 +26,8 @@ pub(super) fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-fn catch(handler: impl FnMut() + Send + 'static) -> anyhow::Result<()> {
+/// Has a handler called for Ctrl-C and other signals to end.
+pub(super) fn catch(handler: impl FnMut() + Send + 'static) -> anyhow::Result<()> {
     #[cfg(unix)]
     let before = ignore_hang_up()?;
     ctrlc::set_handler(handler).context("cannot catch Ctrl-C")?;

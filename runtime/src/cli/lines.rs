@@ -32,6 +32,8 @@ impl Lines {
                 self.erase()?;
                 writeln!(io::stdout(), "{}", segment.line())
             }
+            // What was said so far may have been taken back.
+            Event::Endpoint(_) => self.erase(),
             _ => Ok(()),
         }
     }

@@ -79,11 +79,12 @@ impl Listen {
             recording,
             captions: self.captions(microphone.name(), &stop)?,
             outcome: Ok(Outcome::Done),
+            deaf: false,
         };
 
         let mut samples = Vec::new();
         let (mut lost, mut overruns) = (microphone.lost(), microphone.overruns());
-        while !stop.load(Ordering::Relaxed) {
+        while !stop.load(Ordering::Relaxed) && !session.deaf {
             samples.clear();
             match microphone.read(&mut samples, PATIENCE) {
                 Ok(_) => {}
@@ -142,6 +143,8 @@ struct Session<'a> {
     captions: Captions,
     /// What fails besides the captions does not end them before their last words.
     outcome: anyhow::Result<Outcome>,
+    /// The engine failed: nothing more can be heard.
+    deaf: bool,
 }
 
 impl Session<'_> {
@@ -154,7 +157,11 @@ impl Session<'_> {
             self.outcome = Err(error);
         }
         let started = Instant::now();
-        for event in self.stream.accept(rate, samples)? {
+        if let Err(error) = self.stream.accept(rate, samples) {
+            self.outcome = Err(error.into());
+            self.deaf = true;
+        }
+        for event in self.stream.events() {
             self.captions.say(&event)?;
         }
         Ok(self.captions.heard(samples, rate, started.elapsed())?)
@@ -174,7 +181,12 @@ impl Session<'_> {
     }
 
     fn end(mut self) -> anyhow::Result<Outcome> {
-        for event in self.stream.finish()? {
+        if self.deaf {
+            self.stream.end_utterance();
+        } else if let Err(error) = self.stream.finish() {
+            self.outcome = Err(error.into());
+        }
+        for event in self.stream.events() {
             self.captions.say(&event)?;
         }
         self.captions.end()?;

@@ -88,9 +88,24 @@ impl Build {
             let file = File::open(&self.arpa).with_context(cannot_read)?;
             read_arpa(BufReader::new(file), &self.arpa)?
         };
-        std::fs::write(&self.output, model.bytes())
+        write(&self.output, model.bytes())
             .with_context(|| format!("{}: cannot be written", self.output.display()))
     }
+}
+
+/// Puts a file in the place of another, which programs may have mapped: it is never written into. A device or a pipe takes the
+/// bytes as they are.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if path.metadata().is_ok_and(|there| !there.is_file()) {
+        return std::fs::write(path, bytes);
+    }
+    let part = path.with_added_extension("part");
+    let written = std::fs::write(&part, bytes).and_then(|()| std::fs::rename(&part, path));
+    if written.is_err() {
+        // That it cannot be removed is not what went wrong first.
+        let _ = std::fs::remove_file(&part);
+    }
+    written
 }
 
 fn read_arpa(mut reader: impl BufRead, name: &Path) -> anyhow::Result<LanguageModel> {

@@ -28,7 +28,8 @@ mod transcribe;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -103,6 +104,13 @@ pub(crate) fn run() -> ExitCode {
         .with(lines)
         .with(Targets::new().with_target("sori", level))
         .init();
+    if let Command::Transcribe(command) = &sori.command
+        && let Some(conflict) = command.conflict()
+    {
+        Sori::command()
+            .error(ErrorKind::ArgumentConflict, conflict)
+            .exit();
+    }
     let outcome = match sori.command {
         Command::Transcribe(command) => command.run(sori.quiet),
         #[cfg(feature = "microphone")]

@@ -189,6 +189,8 @@ impl View {
                 self.partial = None;
                 self.said.push(segment.line().to_owned());
             }
+            // What was said so far may have been taken back.
+            Event::Endpoint(_) => self.partial = None,
             _ => {}
         }
     }
@@ -309,6 +311,17 @@ mod tests {
                 "said now"
             ]
         );
+    }
+
+    #[test]
+    fn words_that_were_taken_back_go_with_the_utterance() {
+        let mut view = View::new("Built-in".to_owned());
+        view.partial = Some("taken back".to_owned());
+        view.say(&Event::Endpoint(sori::Endpoint {
+            time: 2.0,
+            rule: sori::EndpointRule::Silence,
+        }));
+        assert_eq!(drawn(&view, 20, 4)[1], "");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use sori::engine::EngineOptions;
 use tokio::sync::watch;
 
 use super::Outcome;
+use super::interrupt;
 use super::model::{EndpointArgs, ModelArgs, SearchArgs};
 use crate::serve::{self, Access, Closing, Limits, Model, Settings};
 
@@ -136,12 +137,11 @@ impl Serve {
 /// Turns true at the first Ctrl-C (or termination signal); the second ends the process.
 fn closing_on_signal() -> anyhow::Result<Closing> {
     let (closing, watcher) = watch::channel(false);
-    ctrlc::set_handler(move || {
+    interrupt::catch(move || {
         if closing.send_replace(true) {
             std::process::exit(1);
         }
-    })
-    .context("cannot catch Ctrl-C")?;
+    })?;
     Ok(Closing(watcher))
 }
 

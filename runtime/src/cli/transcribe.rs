@@ -106,6 +106,22 @@ impl Source {
 }
 
 impl Transcribe {
+    /// What is wrong with the options together, if anything.
+    pub(super) fn conflict(&self) -> Option<&'static str> {
+        let subtitles = matches!(self.format, FormatArg::Srt | FormatArg::Vtt);
+        if subtitles && self.output.is_none() && self.files.len() > 1 {
+            return Some(
+                "subtitles of several files do not go into one: give --output DIR, or one FILE",
+            );
+        }
+        if self.raw.is_some() && !self.files.iter().any(|path| is_stdin(path)) {
+            return Some(
+                "--raw is for standard input: give it as `-`, as in `sori transcribe --raw s16le - < FILE`",
+            );
+        }
+        None
+    }
+
     pub(super) fn run(&self, quiet: bool) -> anyhow::Result<Outcome> {
         let one = EngineOptions::default();
         let opened = self.model.open(self.endpoint.rules(), &self.search, one)?;
@@ -219,7 +235,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Input that fails and a signal end a transcript early; it holds all that was said until then.
+    /// Input or an engine that fails, and a signal, end a transcript early; it holds all that was said until then.
     /// `cannot_write` is what is said when the output fails.
     fn run<W: Write>(
         &self,
@@ -238,16 +254,21 @@ impl Job<'_> {
                 .with_context(cannot_write),
             _ => Ok(()),
         };
-        let mut end = Ok(true);
-        while matches!(end, Ok(true)) && !self.stop.load(Ordering::Relaxed) {
+        let (mut end, mut recognised) = (Ok(true), Ok(()));
+        while matches!(end, Ok(true)) && recognised.is_ok() && !self.stop.load(Ordering::Relaxed) {
             samples.clear();
             end = source.read(&mut samples);
             heard += samples.len();
-            stream.accept(rate, &samples)?.try_for_each(&mut say)?;
+            recognised = stream.accept(rate, &samples).map(drop);
+            stream.events().try_for_each(&mut say)?;
             progress.set_position((stream.time() * 1000.0) as u64);
         }
         let seconds = stream.time();
-        stream.finish()?.try_for_each(&mut say)?;
+        match recognised {
+            Ok(()) => recognised = stream.finish().map(drop),
+            Err(_) => drop(stream.end_utterance()),
+        }
+        stream.events().try_for_each(&mut say)?;
         progress.finish_and_clear();
         if let Source::File(file) = source
             && file.skipped_packets() > 0
@@ -260,6 +281,7 @@ impl Job<'_> {
         writer
             .finish(heard as f64 / f64::from(rate))
             .with_context(cannot_write)?;
+        recognised?;
         end?;
         if self.stop.load(Ordering::Relaxed) {
             anyhow::bail!("{name}: stopped by a signal after {seconds:.2} s of sound");

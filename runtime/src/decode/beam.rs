@@ -289,11 +289,7 @@ impl Beam {
 
     /// One frame.
     fn step(&mut self, row: &[f32]) {
-        // A grammar leaves few tokens, none of which may be missed.
-        let floor = match self.guides.grammar {
-            Some(_) => f32::NEG_INFINITY,
-            None => self.options.token_floor,
-        };
+        let floor = self.floor();
         let tokens = &row[..self.blank];
         self.tried.clear();
         let above = tokens.iter().enumerate().filter(|(_, p)| **p > floor);
@@ -333,6 +329,14 @@ impl Beam {
         self.history.write(&mut self.beam, self.taken);
     }
 
+    /// The log-probability above which every token is tried: a grammar leaves few, none of which may be missed.
+    fn floor(&self) -> f32 {
+        match self.guides.grammar {
+            Some(_) => f32::NEG_INFINITY,
+            None => self.options.token_floor,
+        }
+    }
+
     /// A score below which no new hypothesis will be kept, as those that only stay are better already.
     fn least(&self) -> f32 {
         let scores = || self.next.iter().map(|hypothesis| hypothesis.score);
@@ -366,7 +370,7 @@ impl Beam {
         }
         // What a phrase goes on with may be far less probable.
         if let Some(phrases) = self.guides.phrases.clone() {
-            let floor = self.options.token_floor;
+            let floor = self.floor();
             let state = hypothesis.led.phrase;
             for (token, earns) in phrases.continuations(state) {
                 let log_prob = row[token];
@@ -443,7 +447,10 @@ impl Beam {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::model::Tokens;
 
     /// Log-probabilities that look random and are the same everywhere.
     fn noise(frames: usize, outputs: usize) -> Vec<f32> {
@@ -490,6 +497,34 @@ mod tests {
         assert!(
             hits.iter()
                 .all(|hit| (hit.onset..hit.end).contains(&hit.frame))
+        );
+    }
+
+    #[test]
+    fn under_a_grammar_a_phrase_adds_no_hypothesis_twice() {
+        let text = "\u{2581}a 0\n\u{2581}b 1\nc 2\n<blk> 3\n";
+        let tokens = Tokens::parse(text, Path::new("tokens.txt")).unwrap();
+        let phrases = Phrases::parse(&b"ac 15"[..], "phrases", &tokens).unwrap();
+        let grammar = Grammar::parse(&b"a\nac\nb\n"[..], "grammar", &tokens).unwrap();
+        let mut beam = Beam::new(3, BeamOptions::default());
+        beam.set_phrases(Some(Arc::new(phrases)));
+        beam.set_grammar(Some(Arc::new(grammar)));
+        // The `c` is below the floor, and above it with what the phrase earns.
+        for row in [
+            [-0.1, -3.0, -12.0, -3.0],
+            [-6.0, -6.0, -12.0, -0.1],
+            [-6.0, -6.0, -12.0, -0.1],
+        ] {
+            beam.accept(&row);
+            let mut known: Vec<_> = beam.beam.iter().map(|h| (h.length, h.hash)).collect();
+            let count = known.len();
+            known.sort_unstable();
+            known.dedup();
+            assert_eq!(known.len(), count);
+        }
+        assert_eq!(
+            beam.hits().iter().map(|hit| hit.token).collect::<Vec<_>>(),
+            [0, 2]
         );
     }
 }

@@ -26,6 +26,10 @@ pub(super) enum Value<'a> {
 pub(super) fn field<'a>(bytes: &mut &'a [u8]) -> Result<Field<'a>, &'static str> {
     let before = *bytes;
     let key = varint(bytes)?;
+    // Longer keys are none, but a reader that keeps the low half only would take one for another field.
+    if key > u64::from(u32::MAX) {
+        return Err("a field with a number of more than 32 bits");
+    }
     let value = match key & 7 {
         0 => Value::Number(varint(bytes)?),
         1 => take(bytes, 8).map(|_| Value::Fixed)?,

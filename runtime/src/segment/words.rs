@@ -195,7 +195,12 @@ pub(crate) fn alternatives(decoder: &Decoder, count: usize, tokens: &Tokens) -> 
     let mut found: Vec<Alternative> = Vec::new();
     decoder.alternatives(usize::MAX, |hits, score| {
         let text: String = hits.iter().map(|hit| tokens.symbol(hit.token)).collect();
-        let text = text.replace(WORD_START, " ").trim().to_owned();
+        // A mark alone is no word.
+        let words: Vec<_> = text
+            .split(WORD_START)
+            .filter(|word| !word.is_empty())
+            .collect();
+        let text = words.join(" ");
         if found.len() < count && found.iter().all(|known| known.text != text) {
             found.push(Alternative { text, score });
         }
@@ -230,4 +235,33 @@ fn word(hits: &[Hit], speller: Speller<'_>) -> Option<Word> {
 fn posterior(hits: &[Hit]) -> f32 {
     let sum: f32 = hits.iter().map(|hit| hit.log_prob).sum();
     (sum / hits.len().max(1) as f32).exp().clamp(0.0, 1.0)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::decode::{Beam, BeamOptions};
+
+    #[test]
+    fn a_mark_alone_makes_no_other_alternative() {
+        let text = "\u{2581} 0\n\u{2581}the 1\n\u{2581}of 2\n<blk> 3\n";
+        let tokens = Tokens::parse(text, Path::new("tokens.txt")).unwrap();
+        let mut beam = Beam::new(tokens.blank(), BeamOptions::default());
+        // "the", then perhaps a mark alone, then "of" or "the".
+        for row in [
+            [-9.0, -0.1, -9.0, -3.0],
+            [-0.5, -9.0, -9.0, -1.0],
+            [-9.0, -1.5, -0.3, -9.0],
+        ] {
+            beam.accept(&row);
+        }
+        let found = alternatives(&Decoder::Beam(Box::new(beam)), 9, &tokens);
+        let texts: Vec<_> = found.iter().map(|found| found.text.as_str()).collect();
+        assert_eq!(texts[..2], ["the of", "the the"], "{texts:?}");
+        assert!(texts.iter().all(|text| !text.contains("  ")), "{texts:?}");
+        assert_eq!(texts.iter().filter(|text| **text == "the of").count(), 1);
+    }
 }

@@ -153,9 +153,13 @@ impl Stream {
     /// words out and starts over at time 0, ready for other audio.
     ///
     /// # Errors
-    /// [`Error::Engine`] when a step fails; the stream has started over all the same.
+    /// [`Error::Engine`] when a step fails; the stream has started over all the same, and
+    /// [`events`](Stream::events) has the words from before it.
     pub fn finish(&mut self) -> Result<Events<'_>, Error> {
         let flushed = self.flush();
+        if flushed.is_err() {
+            self.give_out(usize::MAX);
+        }
         self.start_over();
         flushed?;
         Ok(Events {

@@ -122,6 +122,8 @@ fn a_wrong_command_line_is_status_2() {
         &["transcribe", "--rate", "8000", "a.wav"],
         &["transcribe", "--lm-weight", "0.5", "a.wav"],
         &["transcribe", "--lm", "--lm-weight", "NaN", "a.wav"],
+        &["transcribe", "--raw", "s16le", "a.wav"],
+        &["transcribe", "--format", "srt", "a.wav", "b.wav"],
         &["lm", "build", "a.arpa"],
         &["sing"],
     ] {

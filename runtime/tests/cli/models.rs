@@ -56,3 +56,23 @@ fn info_says_what_is_in_a_package() {
         serde_json::from_slice(&sori(&["info", "--json", TONE]).output().unwrap().stdout).unwrap();
     assert_eq!(json["geometry"]["window_size"], 32);
 }
+
+#[test]
+fn what_a_package_says_of_itself_is_no_command_to_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(TONE).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    let path = folder.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["description"] = "quiet\u{1b}[2J\u{7}\nname  another".into();
+    fs::write(&path, config.to_string()).unwrap();
+    let output = sori(&["info"]).arg(folder.path()).output().unwrap();
+    let text = stdout(&output);
+    assert!(
+        text.contains("quiet\u{fffd}[2J\u{fffd}\u{fffd}name  another\n"),
+        "{text}{}",
+        stderr(&output)
+    );
+}

@@ -1,7 +1,7 @@
 //! The beam and what leads it: phrases, grammars, language models.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 
 use serde_json::Value;
 use sori_tests::tone::ToneModel;
@@ -95,6 +95,21 @@ fn a_language_model_is_built_described_and_asked() {
         let mut command = sori(&["lm"]);
         with_stdin(command.args(arguments).current_dir(directory.path()), input)
     };
+    // Built again it takes the other's place, which a program may have mapped.
+    let path = directory.path().join("model.lm");
+    let mapped = fs::File::open(&path).unwrap();
+    fs::write(
+        directory.path().join("model.arpa"),
+        ARPA.replace("-1.5", "-1.25"),
+    )
+    .unwrap();
+    stdout(&run(&["build", "model.arpa", "-o", "model.lm"], b""));
+    let mut before = Vec::new();
+    (&mapped).read_to_end(&mut before).unwrap();
+    assert_ne!(before, fs::read(&path).unwrap());
+    fs::write(directory.path().join("model.arpa"), ARPA).unwrap();
+    stdout(&run(&["build", "model.arpa", "-o", "model.lm"], b""));
+    assert_eq!(before, fs::read(&path).unwrap());
     let info = stdout(&run(&["info", "model.lm"], b""));
     assert_eq!(
         info,

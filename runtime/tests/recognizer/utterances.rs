@@ -1,9 +1,12 @@
 //! Where utterances end.
 
-use sori::engine::EngineChoice;
-use sori::{EndpointRule, EndpointRules, Event};
+use std::sync::Arc;
+
+use sori::engine::{Engine, EngineChoice, EngineError, Session, load};
+use sori::{EndpointRule, EndpointRules, Event, Options, Recognizer};
 use sori_tests::tone::{Sound, speak, transcript};
 
+use crate::support::{on, tone};
 use crate::{ENGINES, finals, hear, recognizer, text};
 
 #[test]
@@ -171,4 +174,80 @@ fn an_utterance_ends_on_demand() {
     assert_eq!(text(&said), "one");
     stream.accept(16_000, second).unwrap().for_each(drop);
     assert_eq!(text(&stream.finish().unwrap().collect::<Vec<_>>()), "two");
+}
+
+/// An engine whose sessions fail once, after so many steps.
+struct Failing(Arc<dyn Engine>, usize);
+
+struct FailingSession(Box<dyn Session>, usize);
+
+impl Engine for Failing {
+    fn session(&self) -> Result<Box<dyn Session>, EngineError> {
+        Ok(Box::new(FailingSession(self.0.session()?, self.1)))
+    }
+
+    fn description(&self) -> &str {
+        "failing"
+    }
+}
+
+impl Session for FailingSession {
+    fn step(&mut self, window: &[f32]) -> Result<&[f32], EngineError> {
+        self.1 = self.1.wrapping_sub(1);
+        match self.1 {
+            0 => Err(EngineError::Run {
+                engine: "failing",
+                reason: "as it was told".to_owned(),
+            }),
+            _ => self.0.step(window),
+        }
+    }
+
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
+#[test]
+fn what_was_said_before_an_engine_failed_is_not_lost() {
+    let package = tone();
+    let engine = load(&package, on(EngineChoice::Tract)).unwrap();
+    // "one" is over, "two" is not.
+    let samples = speak(&[
+        Sound::Silence(400),
+        Sound::Token(0, 200),
+        Sound::Silence(2000),
+        Sound::Token(1, 200),
+        Sound::Silence(400),
+    ]);
+    let steps = samples.len() / 5120;
+    for at in 1..steps + 8 {
+        let failing = Arc::new(Failing(engine.clone(), at));
+        let recognizer = Recognizer::with_engine(package.clone(), failing, Options::default());
+        let mut stream = recognizer.stream().unwrap();
+        let mut events = Vec::new();
+        let mut failed = false;
+        for piece in samples.chunks(1600) {
+            if failed {
+                break;
+            }
+            failed = stream.accept(16_000, piece).is_err();
+            events.extend(stream.events());
+        }
+        if failed {
+            events.extend(stream.end_utterance());
+        } else {
+            failed = stream.finish().is_err();
+            events.extend(stream.events());
+        }
+        let heard = text(&events);
+        assert!("one two".starts_with(&heard), "{at}: {heard}");
+        // Both words are within the first ten chunks, the first within the first three.
+        match at {
+            ..=2 => {}
+            3..=10 => assert!(heard.starts_with("one"), "{at}: {heard:?}"),
+            _ => assert_eq!(heard, "one two", "{at}"),
+        }
+        assert!(failed || at > steps, "{at}");
+    }
 }

@@ -43,9 +43,21 @@ impl Server {
 
     /// A server of another model than the usual one.
     pub(crate) fn of(model: &Path, arguments: &[&str]) -> Self {
+        Self::run(Command::new(env!("CARGO_BIN_EXE_sori")), model, arguments)
+    }
+
+    /// A server that is to outlast its terminal, as `nohup` has it.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn under_nohup() -> Self {
+        let mut command = Command::new("env");
+        command.args(["--ignore-signal=HUP", env!("CARGO_BIN_EXE_sori")]);
+        Self::run(command, Path::new(TONE), &[])
+    }
+
+    fn run(mut command: Command, model: &Path, arguments: &[&str]) -> Self {
         let elsewhere = arguments.contains(&"--listen");
         let listen = ["--listen", "127.0.0.1:0"];
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sori"))
+        let mut child = command
             .args(["serve", "--engine", "tract", "--model"])
             .arg(model)
             .args(if elsewhere { &[][..] } else { &listen })

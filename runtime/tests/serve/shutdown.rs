@@ -49,6 +49,21 @@ fn every_stream_gets_its_last_words_before_the_server_ends() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn under_nohup_a_server_outlasts_its_terminal() {
+    let mut server = Server::under_nohup();
+    signal(&server, "-HUP");
+    std::thread::sleep(Duration::from_millis(300));
+    let mut stream = server.socket("/v1/stream");
+    stream.text("{}");
+    stream.sound(&s16(16_000)[..38_400], 3200);
+    while stream.event("partial")["text"] != "one two" {}
+    signal(&server, "-TERM");
+    assert_eq!(finals(&stream.rest().0), ["one two three"]);
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}
+
 #[test]
 fn what_keeps_a_server_from_beginning_is_said_in_one_line() {
     let fails = |arguments: &[&str]| {

@@ -12,8 +12,10 @@ use crate::model::TokenId;
 const MOST_STATES: usize = 500_000;
 /// Most members of all subsets together.
 const MOST_MEMBERS: usize = 8_000_000;
-/// Rules within rules: building recurses as deep.
+/// Rules within rules.
 const DEEPEST: usize = 64;
+/// Groups and rules within one another, a group up to five: building recurses as deep, on stacks that may be small.
+const DEEPEST_IN_ALL: usize = 400;
 
 /// From a state there is one way for each letter at most. Sentences begin in the first state.
 #[derive(Debug, Clone)]
@@ -59,6 +61,7 @@ struct Place {
 pub(super) struct Builder<'a> {
     alphabet: &'a Alphabet<'a>,
     places: Vec<Place>,
+    depth: usize,
 }
 
 const START: u32 = 0;
@@ -69,6 +72,7 @@ impl<'a> Builder<'a> {
         Self {
             alphabet,
             places: vec![Place::default(), Place::default()],
+            depth: 0,
         }
     }
 
@@ -117,6 +121,23 @@ impl<'a> Builder<'a> {
 
     /// Adds what may be said from a place on; returns the place after it.
     fn add<'r>(
+        &mut self,
+        from: u32,
+        expansion: &'r Expansion,
+        rules: &'r Rules,
+        open: &mut Vec<&'r str>,
+    ) -> Result<u32, Fault> {
+        if self.depth == DEEPEST_IN_ALL {
+            let reason = "groups and rules stand in one another too deep: write fewer groups in rules that others refer to";
+            return Err((None, reason.to_owned()));
+        }
+        self.depth += 1;
+        let after = self.add_inside(from, expansion, rules, open);
+        self.depth -= 1;
+        after
+    }
+
+    fn add_inside<'r>(
         &mut self,
         from: u32,
         expansion: &'r Expansion,

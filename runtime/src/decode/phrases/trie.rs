@@ -64,13 +64,17 @@ impl Trie {
             return Ok(());
         }
         let (phrase, boost) = match text.rsplit_once(char::is_whitespace) {
-            Some((phrase, number)) => match number.parse::<f32>() {
-                Ok(boost) => (phrase, boost),
-                Err(_) => (text, Phrases::BOOST),
-            },
+            // "infinity" and "nan" are numbers for Rust, and words here.
+            Some((phrase, number)) if number.contains(|c: char| c.is_ascii_digit()) => {
+                match number.parse::<f32>() {
+                    Ok(boost) => (phrase, boost),
+                    Err(_) => (text, Phrases::BOOST),
+                }
+            }
+            Some(_) => (text, Phrases::BOOST),
             None => (text, Phrases::BOOST),
         };
-        if boost.is_nan() || boost.abs() > MOST_BOOST {
+        if boost.abs() > MOST_BOOST {
             return Err(format!(
                 "expected a boost from -{MOST_BOOST} to {MOST_BOOST}, found {boost}"
             ));

@@ -41,7 +41,7 @@ impl Config {
             kind == "slaney-log-mel",
             "features.kind",
             "slaney-log-mel".into(),
-            kind.clone(),
+            format!("{kind:?}"),
         )?;
         check(
             *sample_rate == 16_000,
