@@ -82,6 +82,8 @@ struct Judged {
 
 /// Fewest words of either kind that a curve is fitted to.
 const FEWEST: usize = 20;
+/// The steepest curve, and the farthest offset, that a reader takes.
+const STEEPEST: f32 = 100.0;
 
 /// Fits a calibration to the speech of one manifest, measures it on that of another, and writes it into
 /// the package's `config.json`.
@@ -113,8 +115,8 @@ pub fn calibrate(
     let on_top = curve(&fitted);
     // The one curve after the other.
     let calibration = Calibration {
-        slope: on_top.slope * present.slope,
-        offset: on_top.slope * present.offset + on_top.offset,
+        slope: (on_top.slope * present.slope).clamp(0.0, STEEPEST),
+        offset: (on_top.slope * present.offset + on_top.offset).clamp(-STEEPEST, STEEPEST),
     };
     let after: Vec<_> = unseen
         .iter()

@@ -99,12 +99,12 @@ struct Export {
     #[arg(long)]
     int8: bool,
     /// Add that graph, and leave the float one out.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "batch")]
     int8_only: bool,
     /// Store float weights in 16 bits.
     #[arg(long)]
     f16_weights: bool,
-    /// Add a graph for so many streams at once.
+    /// Add a graph for so many streams at once, in floats.
     #[arg(long, value_name = "N")]
     batch: Option<u32>,
     /// Speech to verify with; without it, a clip that is built in.
