@@ -47,11 +47,25 @@ impl JobArguments {
 }
 
 /// The CUDA device of this process among those of its machine.
-pub(super) fn own_device(device: Device) -> Device {
+pub(super) fn own_device(device: Device) -> anyhow::Result<Device> {
     let local = std::env::var("LOCAL_RANK").ok();
-    match (device, local.and_then(|rank| rank.parse().ok())) {
-        (Device::Cuda(0), Some(rank)) => Device::Cuda(rank),
-        (device, _) => device,
+    let rank = local.and_then(|rank| rank.parse().ok());
+    let devices = tch::Cuda::device_count() as usize;
+    device_of(device, rank, devices)
+}
+
+fn device_of(device: Device, rank: Option<usize>, devices: usize) -> anyhow::Result<Device> {
+    match (device, rank) {
+        (Device::Cuda(0), Some(rank)) if rank >= devices => anyhow::bail!(
+            "process {} of this machine has no CUDA device of its own: there are {devices}; start as many processes \
+             with --workers, or train with --device cpu",
+            rank + 1
+        ),
+        (Device::Cuda(0), Some(rank)) => Ok(Device::Cuda(rank)),
+        (Device::Cuda(index), Some(rank)) if rank > 0 => anyhow::bail!(
+            "--device cuda:{index} with several processes: leave the number out, each takes a device of its own"
+        ),
+        (device, _) => Ok(device),
     }
 }
 
@@ -131,5 +145,27 @@ fn wait(mut children: Vec<Child>) -> anyhow::Result<ExitCode> {
             }
         }
         thread::sleep(LOOK_EVERY);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_process_takes_a_device_of_its_own_or_says_what_lacks() {
+        let of = |device, rank| device_of(device, rank, 2);
+        assert_eq!(of(Device::Cuda(0), None).unwrap(), Device::Cuda(0));
+        assert_eq!(of(Device::Cuda(0), Some(1)).unwrap(), Device::Cuda(1));
+        assert_eq!(of(Device::Cuda(1), None).unwrap(), Device::Cuda(1));
+        assert_eq!(of(Device::Cpu, Some(5)).unwrap(), Device::Cpu);
+        let told = of(Device::Cuda(0), Some(2)).unwrap_err().to_string();
+        assert!(
+            told.contains("process 3") && told.contains("there are 2"),
+            "{told}"
+        );
+        let told = of(Device::Cuda(1), Some(1)).unwrap_err().to_string();
+        assert!(told.contains("--device cuda:1"), "{told}");
     }
 }

@@ -65,7 +65,7 @@ pub(crate) fn run_teach(arguments: &Teach) -> anyhow::Result<ExitCode> {
         return job::start(workers);
     }
     let recipe = config::read(&arguments.recipe, &arguments.overrides)?;
-    let device = job::own_device(arguments.device.open()?);
+    let device = job::own_device(arguments.device.open()?)?;
     interrupt::listen()?;
     let peers = arguments.job.meet(device)?;
     let taught = trainer::teach(&recipe, device, &interrupt::STOP, &peers)?;
@@ -126,7 +126,7 @@ impl RunArguments {
         let run = self
             .output
             .unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
-        let device = job::own_device(self.device.open()?);
+        let device = job::own_device(self.device.open()?)?;
         interrupt::listen()?;
         let peers = self.job.meet(device)?;
         let options = trainer::Options {

@@ -206,7 +206,7 @@ impl Corpus {
     }
 
     /// Seconds of an utterance.
-    pub(super) fn duration(&self, index: usize) -> f64 {
+    pub(crate) fn duration(&self, index: usize) -> f64 {
         self.lines[index].duration
     }
 

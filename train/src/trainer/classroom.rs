@@ -1,5 +1,6 @@
 //! Teacher and student in front of one batch.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rand::rngs::StdRng;
@@ -35,12 +36,18 @@ pub(super) struct Classroom {
     /// What the student's attention may see, each in its turn.
     pub(super) contexts: Vec<Context>,
     precision: Precision,
+    /// Most seconds that student and teacher can hear at once.
+    pub(super) longest: f64,
     pub(super) device: Device,
 }
 
 impl Classroom {
-    /// Opens the teacher, checks that it gives what the stages need, and makes a fresh student.
-    pub(super) fn open(recipe: &Recipe, device: Device) -> Result<Self, TrainError> {
+    /// Opens the teacher, checks that it gives what the stages need, and makes a student, a fresh one without `init`.
+    pub(super) fn open(
+        recipe: &Recipe,
+        init: Option<&Path>,
+        device: Device,
+    ) -> Result<Self, TrainError> {
         let precision = precision::suited(recipe.precision, device);
         let tokenizer = Arc::new(Tokenizer::load(&recipe.data.tokenizer)?);
         let network = recipe.model.network(tokenizer.pieces().len())?;
@@ -68,18 +75,13 @@ impl Classroom {
         for (who, most) in ears {
             check_length(&recipe.data, who, most)?;
         }
+        let most = ears.iter().filter_map(|(_, most)| *most).min();
         let compares = recipe.stages.iter().any(|stage| stage.loss.feature > 0.0);
         let width = teacher.as_ref().and_then(|teacher| teacher.width);
         let width = width.filter(|_| compares);
         tch::manual_seed(step_numbers(recipe.seed, u64::MAX).random());
         Ok(Self {
-            student: Student::new(
-                &architecture,
-                recipe.model.init(),
-                width,
-                recipe.ema_decay,
-                device,
-            )?,
+            student: Student::new(&architecture, init, width, recipe.ema_decay, device)?,
             own_front_end: match recipe.model.cache() {
                 Some(_) => None,
                 None => architecture.front_end().cloned(),
@@ -90,6 +92,7 @@ impl Classroom {
             tokenizer,
             contexts: recipe.contexts.contexts(),
             precision,
+            longest: most.map_or(f64::INFINITY, |frames| frames as f64 / 100.0),
             device,
         })
     }

@@ -10,8 +10,10 @@ use super::feed::Feed;
 use super::metrics::{Figures, SPIKE_SHARES};
 use super::peers::Peers;
 use crate::config::{FRAME_MS, LossWeights, Recipe, Stage};
-use crate::data::{Corpus, Loader, LoaderConfig, Position, Source, SpecAugment, Strictness};
-use crate::evaluate::{texts, word_errors};
+use crate::data::{
+    Batching, Corpus, Loader, LoaderConfig, Position, Source, SpecAugment, Strictness,
+};
+use crate::evaluate::{Settings, texts, word_errors};
 use crate::model::Context;
 
 /// The speech, and how it is heard.
@@ -22,18 +24,35 @@ pub(super) struct HeldOut {
 }
 
 impl HeldOut {
-    /// Reads the manifests; `None` if there are none.
-    pub(super) fn read(recipe: &Recipe) -> Result<Option<Self>, TrainError> {
+    /// Reads the manifests, of which utterances up to `longest` seconds can be heard; `None` if there are none.
+    pub(super) fn read(recipe: &Recipe, longest: f64) -> Result<Option<Self>, TrainError> {
         let manifests = &recipe.evaluation.manifests;
         if manifests.is_empty() {
             return Ok(None);
         }
         let sources: Vec<_> = manifests.iter().map(Source::once).collect();
         let strictness = recipe.data.strictness();
+        let corpus = Corpus::read(&sources, strictness)?;
+        // What is too long to be learnt from is heard all the same, as by `evaluate`.
+        let learnt = &recipe.data.batching;
+        let longest = (longest - learnt.pad_to).min(Settings::default().longest);
+        let batching = Batching {
+            longest,
+            max_seconds: learnt.max_seconds.max(longest + learnt.pad_to),
+            ..learnt.clone()
+        };
+        let too_long = (0..corpus.len()).filter(|&index| corpus.duration(index) > longest);
+        let too_long = too_long.count();
+        if too_long > 0 {
+            tracing::warn!(
+                "held-out speech: {too_long} of {} utterances are longer than {longest} s and left out",
+                corpus.len()
+            );
+        }
         Ok(Some(Self {
-            corpus: Corpus::read(&sources, strictness)?,
+            corpus,
             config: LoaderConfig {
-                batching: recipe.data.batching.clone(),
+                batching,
                 keep_clean: recipe.keeps_clean(),
                 // All of it is heard, however many processes share it.
                 keep_rest: true,

@@ -100,7 +100,11 @@ pub enum Standing {
 /// # Errors
 /// What is found wrong.
 pub fn check(recipe: &Recipe, device: Device) -> Result<(), TrainError> {
-    Parts::open(recipe, device)?.load(recipe, Shard::WHOLE, Position::start_of(0))?;
+    Parts::open(recipe, recipe.model.init(), device)?.load(
+        recipe,
+        Shard::WHOLE,
+        Position::start_of(0),
+    )?;
     Ok(())
 }
 

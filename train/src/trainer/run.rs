@@ -1,6 +1,6 @@
 //! One run of a recipe, from its folder's first file to the trained model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use rand::RngExt;
@@ -32,12 +32,18 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn open(recipe: &Recipe, device: Device) -> Result<Self, TrainError> {
+    /// With a student that begins with the weights in `init`, if there are any.
+    pub(super) fn open(
+        recipe: &Recipe,
+        init: Option<&Path>,
+        device: Device,
+    ) -> Result<Self, TrainError> {
         recipe.validate()?;
+        let classroom = Classroom::open(recipe, init, device)?;
         Ok(Self {
-            classroom: Classroom::open(recipe, device)?,
             corpus: Corpus::read(&recipe.data.train, recipe.data.strictness())?,
-            held_out: HeldOut::read(recipe)?,
+            held_out: HeldOut::read(recipe, classroom.longest)?,
+            classroom,
         })
     }
 
@@ -82,7 +88,10 @@ pub(super) struct Run<'a> {
 impl<'a> Run<'a> {
     /// Checks that recipe, data and teacher go together, then begins the run or goes on with it.
     pub(super) fn open(recipe: &'a Recipe, options: Options<'a>) -> Result<Self, TrainError> {
-        let parts = Parts::open(recipe, options.device)?;
+        // A run that goes on has weights of its own, and what it began with may be gone.
+        let goes_on = options.resume && !checkpoint::list(options.run)?.is_empty();
+        let init = recipe.model.init().filter(|_| !goes_on);
+        let parts = Parts::open(recipe, init, options.device)?;
         let student = &parts.classroom.student;
 
         let peers = options.peers;
