@@ -2,7 +2,7 @@
 """Makes a checkpoint of a model package, so that training can go on from a student of which nothing else is left.
 
     data/en-5m/venv/bin/python recipes/en-5m/unfold.py models/sori-en-5m student.safetensors
-    sori-train train recipes/en-5m/student.toml --set model.init=student.safetensors
+    sori-train train recipes/en-5m/further.toml --set model.init=student.safetensors
 
 needs numpy, onnx and safetensors, as recipes/en-5m/prepare installs them. What sori-export folded into other weights (norms
 before a product, halves, scales, biases) stays folded: the checkpoint is another one than the package was made of, and says
