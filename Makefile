@@ -83,7 +83,7 @@ student: ## the English student, from data to package: SHARED=DIR; days on two c
 	scripts/setup all
 	recipes/en-5m/run $(SHARED)
 
-student-smoke: ## the same way with little data, in minutes
+student-smoke: ## the same way with little data, in minutes: SHARED=DIR
 	scripts/setup all
 	recipes/en-5m/run --smoke $(SHARED)
 

@@ -21,7 +21,8 @@
  *
  * Status. Every call that can fail returns a SoriStatus. After one that is not SORI_STATUS_OK,
  * sori_last_error() says in words what was wrong, for the thread that made the call. What a call
- * should have given through a pointer is then NULL, and the stream or recognizer stays usable.
+ * should have given through a pointer is then NULL, and the stream or recognizer stays usable,
+ * but after SORI_STATUS_ENGINE (reset the stream) and SORI_STATUS_INTERNAL (free it).
  *
  * Handles. SoriRecognizer and SoriStream are numbers in the shape of pointers: they are looked up,
  * never followed. A null, freed, foreign or made-up handle gives SORI_STATUS_INVALID_HANDLE. Whatever is made
