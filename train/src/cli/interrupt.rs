@@ -11,8 +11,8 @@ use sori_train::torch;
 /// The shell's status of a program that was interrupted.
 pub(super) const STATUS: u8 = 130;
 
-/// Signals that come so soon after the first are the same once more: a terminal sends Ctrl-C to all processes of a
-/// job, and the one that started the others passes it on.
+/// In a process of a job signals that come so soon after the first are the same once more: a terminal sends Ctrl-C to
+/// all of them, and the one that started them passes it on.
 const ECHO: Duration = Duration::from_millis(400);
 
 /// Whether to save and stop.
@@ -26,11 +26,15 @@ pub(super) fn listen() -> anyhow::Result<()> {
 /// As [`listen`], with other words about what happens then.
 pub(super) fn listen_and_say(what: &'static str) -> anyhow::Result<()> {
     static FIRST: OnceLock<Instant> = OnceLock::new();
+    let echo = match std::env::var_os("WORLD_SIZE") {
+        Some(_) => ECHO,
+        None => Duration::ZERO,
+    };
     catch(move || {
         let first = FIRST.get_or_init(Instant::now);
         if !STOP.swap(true, Ordering::Relaxed) {
             eprintln!("sori-train: {what}; once more to end at once");
-        } else if first.elapsed() > ECHO {
+        } else if first.elapsed() >= echo {
             torch::end(STATUS);
         }
     })

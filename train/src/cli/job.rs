@@ -105,9 +105,11 @@ fn wait(mut children: Vec<Child>) -> anyhow::Result<ExitCode> {
     let mut failed: Option<(usize, ExitStatus, Instant)> = None;
     loop {
         if interrupt::take() {
-            for child in &children {
-                // One that has ended is no failure.
-                let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
+            for child in &mut children {
+                // The number of one that has ended may be another's by now.
+                if child.try_wait()?.is_none() {
+                    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM)?;
+                }
             }
         }
         let mut running = false;
