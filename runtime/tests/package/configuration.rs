@@ -81,7 +81,7 @@ fn fields_that_cannot_be_used() {
         ),
         (
             |c| c["features"]["kind"] = "whisper".into(),
-            "features.kind: expected slaney-log-mel, found whisper",
+            "features.kind: expected slaney-log-mel, found \"whisper\"",
         ),
         (
             |c| c["features"]["sample_rate"] = 8000.into(),
