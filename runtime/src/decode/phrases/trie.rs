@@ -63,17 +63,15 @@ impl Trie {
         if text.is_empty() || text.starts_with('#') {
             return Ok(());
         }
-        let (phrase, boost) = match text.rsplit_once(char::is_whitespace) {
-            // "infinity" and "nan" are numbers for Rust, and words here.
-            Some((phrase, number)) if number.contains(|c: char| c.is_ascii_digit()) => {
-                match number.parse::<f32>() {
-                    Ok(boost) => (phrase, boost),
-                    Err(_) => (text, Phrases::BOOST),
-                }
-            }
-            Some(_) => (text, Phrases::BOOST),
-            None => (text, Phrases::BOOST),
-        };
+        let boosted = text
+            .rsplit_once(char::is_whitespace)
+            .and_then(|(phrase, number)| {
+                // "infinity" and "nan" are numbers for Rust, and words here.
+                let has_digit = number.contains(|c: char| c.is_ascii_digit());
+                let boost = number.parse().ok().filter(|_| has_digit)?;
+                Some((phrase, boost))
+            });
+        let (phrase, boost): (&str, f32) = boosted.unwrap_or((text, Phrases::BOOST));
         if boost.abs() > MOST_BOOST {
             return Err(format!(
                 "expected a boost from -{MOST_BOOST} to {MOST_BOOST}, found {boost}"
