@@ -15,9 +15,17 @@ pub(crate) fn set(package: &Path, field: &str, value: Value) -> Result<(), (Path
     let change = || {
         let mut config: Value = serde_json::from_slice(&fs::read(&path)?)?;
         config[field] = value;
-        let beside = package.join("config.json.new");
-        fs::write(&beside, serde_json::to_string_pretty(&config)? + "\n")?;
-        fs::rename(&beside, &path)
+        replace(
+            &path,
+            (serde_json::to_string_pretty(&config)? + "\n").as_bytes(),
+        )
     };
     change().map_err(|reason| (path.clone(), reason))
+}
+
+/// Puts a file in the place of another, which programs may have mapped: it is never written into.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let part = path.with_added_extension("new");
+    fs::write(&part, bytes)?;
+    fs::rename(&part, path)
 }

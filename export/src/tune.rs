@@ -210,11 +210,7 @@ fn put(package: &Path, model: &Path, options: LmOptions) -> Result<(), TuneError
     let target = package.join(file);
     // It may be there already.
     if fs::read(&target).ok().as_ref() != Some(&bytes) {
-        // Programs may have mapped the one that is there: it is replaced, not written into.
-        let part = target.with_added_extension("part");
-        fs::write(&part, &bytes)
-            .and_then(|()| fs::rename(&part, &target))
-            .map_err(io(&target))?;
+        config_file::replace(&target, &bytes).map_err(io(&target))?;
     }
     let told = json!({
         "file": file.to_string_lossy(),
