@@ -67,7 +67,7 @@ fn phrases_are_expected_and_others_are_still_heard() {
 #[test]
 fn microphone_captions_what_is_said() {
     if env::var_os("SORI_SKIP_VIRTUAL_MIC").is_some() {
-        println!("skipped: SORI_SKIP_VIRTUAL_MIC is set");
+        sori_tests::not_for_this_machine("SORI_SKIP_VIRTUAL_MIC is set");
         return;
     }
     let microphone = sori_tests::virtual_microphone::VirtualMicrophone::start().unwrap();

@@ -32,7 +32,7 @@ const FRAMES: usize = 25 * SECONDS;
 #[test]
 fn instructions_stay_within_a_tenth() {
     if !is_x86_feature_detected!("avx2") {
-        println!("skipped: the figures are of a processor with AVX2");
+        sori_tests::not_for_this_machine("the figures are of a processor with AVX2");
         return;
     }
     let wrong: Vec<String> = FIGURES

@@ -19,7 +19,7 @@ fn rates(table: &str, label: &str) -> Vec<f64> {
 #[test]
 fn a_student_learns_from_a_teacher_that_learnt() {
     if Command::new("espeak-ng").arg("--version").output().is_err() {
-        println!("skipped: espeak-ng is not installed; `scripts/setup all` does it");
+        sori_tests::skipped("espeak-ng is not installed; `scripts/setup all` does it");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

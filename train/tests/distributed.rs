@@ -395,7 +395,9 @@ impl Hosts {
         ] {
             let made = Command::new("ip").args(line.split(' ')).output();
             if !made.as_ref().is_ok_and(|output| output.status.success()) {
-                eprintln!("skipped: no network namespaces (root and iproute2 make them): {made:?}");
+                sori_tests::not_for_this_machine(format!(
+                    "no network namespaces (root and iproute2 make them): {made:?}"
+                ));
                 return None;
             }
         }
@@ -469,7 +471,9 @@ fn torchrun(folder: &Path) -> Option<Vec<String>> {
         .map(|folder| folder.join("bin/python"))
         .find(|python| python.exists())
     else {
-        eprintln!("skipped: no Python beside libtorch in {libtorch:?} (scripts/setup makes it)");
+        sori_tests::skipped(format!(
+            "no Python beside libtorch in {libtorch:?} (scripts/setup makes it)"
+        ));
         return None;
     };
     let libraries = CUDA.map(|name| {
@@ -486,7 +490,7 @@ fn torchrun(folder: &Path) -> Option<Vec<String>> {
     let words = vec![python, "-c".into(), TORCHRUN.into(), libraries.join(",")];
     let help = command(&[&words[..], &["--help".to_owned()]].concat()).output();
     if !help.as_ref().is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: torchrun cannot be started: {help:?}");
+        sori_tests::skipped(format!("torchrun cannot be started: {help:?}"));
         return None;
     }
     Some(words)

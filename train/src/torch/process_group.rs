@@ -298,7 +298,9 @@ mod tests {
     #[test]
     fn gpus_add_up_by_nccl() {
         let Some(library) = std::env::var_os("SORI_NCCL") else {
-            eprintln!("skipped: SORI_NCCL does not name the library that scripts/nccl builds");
+            sori_tests::not_for_this_machine(
+                "SORI_NCCL does not name the library that scripts/nccl builds",
+            );
             return;
         };
         super::super::open_cuda().unwrap();

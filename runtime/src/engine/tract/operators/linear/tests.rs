@@ -11,7 +11,7 @@ use crate::engine::tract::operators::sketch::{
 #[test]
 fn products_are_those_of_the_definition() {
     let Some(fma) = Fma::detect() else {
-        println!("skipped: this processor has no FMA");
+        sori_tests::not_for_this_machine("this processor has no FMA");
         return;
     };
     // Rows, inputs and outputs that fill tiles, and that do not.
@@ -71,7 +71,7 @@ fn graph() -> GraphProto {
 #[test]
 fn matrices_go_into_the_operators() {
     if Fma::detect().is_none() {
-        println!("skipped: this processor has no FMA");
+        sori_tests::not_for_this_machine("this processor has no FMA");
         return;
     }
     let mut fused = graph();
@@ -94,7 +94,7 @@ fn matrices_go_into_the_operators() {
 #[test]
 fn a_file_with_the_operator_in_it_is_checked_when_it_is_loaded() {
     if Fma::detect().is_none() {
-        println!("skipped: this processor has no FMA");
+        sori_tests::not_for_this_machine("this processor has no FMA");
         return;
     }
     let with = |weights: tract_onnx::pb::TensorProto| {

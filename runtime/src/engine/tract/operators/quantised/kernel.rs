@@ -231,7 +231,7 @@ mod tests {
     fn avx2() -> Option<Avx2> {
         let found = Avx2::detect();
         if found.is_none() {
-            println!("skipped: this processor has no AVX2");
+            sori_tests::not_for_this_machine("this processor has no AVX2");
         }
         found
     }

@@ -68,7 +68,7 @@ fn run(graph: GraphProto) -> Vec<Tensor> {
 #[test]
 fn one_operator_gives_what_six_gave() {
     if Avx2::detect().is_none() {
-        println!("skipped: this processor has no AVX2");
+        sori_tests::not_for_this_machine("this processor has no AVX2");
         return;
     }
     let mut fused = graph();
@@ -117,7 +117,7 @@ fn what_somebody_else_reads_stays() {
 #[test]
 fn a_file_with_the_operator_in_it_is_checked_when_it_is_loaded() {
     if Avx2::detect().is_none() {
-        println!("skipped: this processor has no AVX2");
+        sori_tests::not_for_this_machine("this processor has no AVX2");
         return;
     }
     for wrong in [
