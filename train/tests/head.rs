@@ -326,6 +326,13 @@ fn an_encoder_whose_words_are_kept_is_asked_once() {
     let run = |words: &[&str]| workshop.succeeds(&[words, &kept[..]].concat());
     let taught = run(&["teach", "head.toml"]);
     assert!(taught.contains("6 of them"), "{taught}");
+    let agreeing = ["--set", "stage.ctc.loss.consistency=0.2"];
+    let words = [&["head", "head.toml", "-o", "run"], &kept[..], &agreeing].concat();
+    let refused = workshop.fails(&words);
+    assert!(
+        refused.contains("loss.consistency must be 0, as a head"),
+        "{refused}"
+    );
     run(&["head", "head.toml", "-o", "run"]);
     let taught = run(&["teach", "head.toml"]);
     assert!(taught.contains("; 0 of them"), "{taught}");

@@ -154,9 +154,9 @@ fn the_proposed_recipe_is_two_stages() {
     };
     let weights =
         |stage: &sori_train::config::Stage| stage.loss.by_name().map(|(_, weight)| weight);
-    // CTC, guided, SAM, softmax, feature.
-    assert_eq!(weights(sam), [0.0, 0.0, 1.0, 0.0, 0.0]);
-    assert_eq!(weights(guided), [1.0, 1.0, 0.0, 0.0, 0.0]);
+    // CTC, consistency, guided, SAM, softmax, feature.
+    assert_eq!(weights(sam), [0.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
+    assert_eq!(weights(guided), [1.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
     assert_eq!(sam.heads, HeadMatching::Mean);
     assert_eq!(recipe.precision, Precision::Bf16);
     let frames = [4, 8, 16].map(|chunk| Context::Chunked { chunk, left: 64 });
@@ -296,6 +296,10 @@ fn wrong_values_are_explained() {
             "stage.0.loss must be at least one weight above 0",
         ),
         (
+            "stage.0.loss={ consistency = 0.2 }",
+            "stage.0.loss must be at least one weight above 0 beside consistency, found none",
+        ),
+        (
             "stage.0.loss.sam=1",
             "teacher.source must be given, as stage \"ctc\"",
         ),
@@ -362,5 +366,36 @@ fn settings_without_a_place_are_refused() {
     ] {
         let message = refused(&[change]);
         assert!(message.contains(expected), "{change}: {message}");
+    }
+}
+
+#[test]
+fn every_recipe_that_is_here_can_be_read() {
+    fn recipes(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                recipes(&path, found);
+            } else if path
+                .extension()
+                .is_some_and(|extension| extension == "toml")
+            {
+                // The others are what these extend.
+                let whole = fs::read_to_string(&path).unwrap().contains("[[stage]]");
+                found.extend(whole.then_some(path));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for folder in ["../recipes", "../bench"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        recipes(&folder, &mut found);
+    }
+    assert!(found.len() > 20, "{found:?}");
+    for path in found {
+        // Some name their teacher, the others are given one.
+        let given = "teacher.source=sori:teacher.safetensors".to_owned();
+        let recipe = read(&path, &[]).or_else(|_| read(&path, &[given]));
+        assert!(recipe.is_ok(), "{}: {recipe:?}", path.display());
     }
 }

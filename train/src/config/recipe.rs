@@ -316,6 +316,7 @@ impl Recipe {
     pub fn loader(&self) -> LoaderConfig {
         LoaderConfig {
             keep_clean: self.keeps_clean(),
+            two_views: self.stages.iter().any(|stage| stage.loss.consistency > 0.0),
             ..self.data.loader(self.seed)
         }
     }
@@ -428,6 +429,16 @@ impl Recipe {
                 expected,
                 name,
                 holds,
+            )?;
+            let agreeing = self
+                .stages
+                .iter()
+                .find(|stage| stage.loss.consistency > 0.0);
+            require(
+                "loss.consistency",
+                "0, as a head hears one view of an utterance",
+                agreeing.map_or(0.0, |stage| stage.loss.consistency),
+                agreeing.is_none(),
             )?;
             require(
                 "data.timbre",

@@ -39,6 +39,8 @@ pub struct Stage {
 pub struct LossWeights {
     /// [`crate::loss::ctc`].
     pub ctc: f64,
+    /// [`crate::loss::consistency`]: every utterance is then heard twice, in two timbres and with two masks.
+    pub consistency: f64,
     /// [`crate::loss::guided`].
     pub guided: f64,
     /// [`crate::loss::sam`].
@@ -52,9 +54,10 @@ pub struct LossWeights {
 impl LossWeights {
     /// Every loss with its weight.
     #[must_use]
-    pub fn by_name(&self) -> [(&'static str, f64); 5] {
+    pub fn by_name(&self) -> [(&'static str, f64); 6] {
         [
             ("ctc", self.ctc),
+            ("consistency", self.consistency),
             ("guided", self.guided),
             ("sam", self.sam),
             ("softmax", self.softmax),
@@ -65,7 +68,7 @@ impl LossWeights {
     /// Whether any of them compares the student with a teacher.
     #[must_use]
     pub fn need_teacher(&self) -> bool {
-        self.by_name()[1..].iter().any(|(_, weight)| *weight > 0.0)
+        self.by_name()[2..].iter().any(|(_, weight)| *weight > 0.0)
     }
 }
 
@@ -78,8 +81,17 @@ impl Stage {
             let holds = weight >= 0.0 && weight.is_finite();
             require(field(&format!("loss.{name}")), "at least 0", weight, holds)?;
         }
-        let any = self.loss.by_name().iter().any(|(_, weight)| *weight > 0.0);
-        require(field("loss"), "at least one weight above 0", "none", any)?;
+        let others = LossWeights {
+            consistency: 0.0,
+            ..self.loss
+        };
+        let any = others.by_name().iter().any(|(_, weight)| *weight > 0.0);
+        let expected = match self.loss.consistency > 0.0 {
+            // Who always says the same agrees with itself.
+            true => "at least one weight above 0 beside consistency",
+            false => "at least one weight above 0",
+        };
+        require(field("loss"), expected, "none", any)?;
         if let Some(rate) = self.peak_learning_rate {
             positive(field("peak_learning_rate"), rate)?;
         }

@@ -21,6 +21,8 @@ pub struct Batch {
     /// Log-mel features of the same sound, (B, T, 80), in another timbre and partly hidden by SpecAugment, if
     /// either is asked for: for students.
     pub features: Tensor,
+    /// Features of the same sound in yet another timbre and with other parts hidden, if two views are asked for.
+    pub other_view: Option<Tensor>,
     /// The same features with nothing hidden: for teachers with our front-end.
     pub clean_features: Tensor,
     /// Log-mel frames of each utterance.
@@ -71,6 +73,8 @@ pub(super) struct Example {
     pub(super) features: Vec<f32>,
     /// The same, partly hidden; `None` if nothing is.
     pub(super) masked: Option<Vec<f32>>,
+    /// The same, in yet another view; of all examples of a batch, or of none.
+    pub(super) other_view: Option<Vec<f32>>,
     pub(super) tokens: Vec<i64>,
     pub(super) id: String,
     pub(super) text: String,
@@ -82,19 +86,22 @@ impl Batch {
     /// these give.
     pub(super) fn collate(examples: Vec<Example>, samples: usize, next: Position) -> Self {
         let frames = sori::features::frame_count(samples);
-        let features = padded(
-            examples.iter().map(|example| example.features.as_slice()),
-            frames * LogMel::BINS,
-        )
-        .reshape([-1, frames as i64, LogMel::BINS as i64]);
+        let rows = |of: fn(&Example) -> &[f32]| {
+            padded(examples.iter().map(of), frames * LogMel::BINS).reshape([
+                -1,
+                frames as i64,
+                LogMel::BINS as i64,
+            ])
+        };
+        let features = rows(|example| &example.features);
         let masked = if examples.iter().any(|example| example.masked.is_some()) {
-            let rows = examples
-                .iter()
-                .map(|example| example.masked.as_deref().unwrap_or(&example.features));
-            padded(rows, frames * LogMel::BINS).reshape_as(&features)
+            rows(|example| example.masked.as_deref().unwrap_or(&example.features))
         } else {
             features.shallow_clone()
         };
+        let has_other = examples.iter().any(|example| example.other_view.is_some());
+        let other_view = has_other
+            .then(|| rows(|example| example.other_view.as_deref().unwrap_or(&example.features)));
         let mut batch = Self {
             waveforms: padded(
                 examples.iter().map(|example| example.samples.as_slice()),
@@ -103,6 +110,7 @@ impl Batch {
             samples: Vec::new(),
             clean: Vec::new(),
             features: masked,
+            other_view,
             clean_features: features,
             frames: Vec::new(),
             tokens: Vec::new(),

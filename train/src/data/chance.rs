@@ -39,6 +39,14 @@ pub struct Hearing {
 }
 
 impl Hearing {
+    /// With other random numbers, which no hearing of an epoch has.
+    pub(super) fn other_view(self) -> Self {
+        Self {
+            repeat: !self.repeat,
+            ..self
+        }
+    }
+
     pub(super) fn rng(self, purpose: Purpose) -> StdRng {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.seed.to_le_bytes());

@@ -53,6 +53,9 @@ pub struct LoaderConfig {
     /// What batches keep of the speech without quiet, room and noise ([`Batch::clean`]). Default: nothing.
     #[serde(skip)]
     pub keep_clean: KeptSpeech,
+    /// Utterances are heard in two timbres and with two masks ([`Batch::other_view`]). Default: no.
+    #[serde(skip)]
+    pub two_views: bool,
     /// Batches at an epoch's end that are too few for all processes are not dropped. Default: no.
     #[serde(skip)]
     pub keep_rest: bool,
@@ -81,6 +84,7 @@ impl Default for LoaderConfig {
             spec_augment: SpecAugment::default(),
             subword_alpha: None,
             keep_clean: KeptSpeech::None,
+            two_views: false,
             keep_rest: false,
         }
     }
@@ -242,6 +246,7 @@ impl Loader {
                 spec_augment: config.spec_augment.clone(),
                 subword_alpha: config.subword_alpha,
                 keep_clean: config.keep_clean,
+                two_views: config.two_views,
                 strictness,
                 counters: counters.clone(),
             };

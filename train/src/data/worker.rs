@@ -45,6 +45,7 @@ pub(super) struct Worker {
     pub(super) spec_augment: SpecAugment,
     pub(super) subword_alpha: Option<f64>,
     pub(super) keep_clean: KeptSpeech,
+    pub(super) two_views: bool,
     pub(super) strictness: Strictness,
     pub(super) counters: Arc<Counters>,
 }
@@ -113,13 +114,15 @@ impl Worker {
             pass_over(strictness, noises, error)
         })?;
         let features = log_mel(&samples);
+        let view = |hearing| {
+            let mut view = features.clone();
+            self.timbre.apply(&mut view, LogMel::BINS, hearing);
+            self.spec_augment.apply(&mut view, LogMel::BINS, hearing);
+            view
+        };
         let changes = !(self.timbre.is_none() && self.spec_augment.is_none());
-        let masked = changes.then(|| {
-            let mut masked = features.clone();
-            self.timbre.apply(&mut masked, LogMel::BINS, hearing);
-            self.spec_augment.apply(&mut masked, LogMel::BINS, hearing);
-            masked
-        });
+        let masked = changes.then(|| view(hearing));
+        let other_view = self.two_views.then(|| view(hearing.other_view()));
         Ok(Some(Example {
             hearing,
             tokens: self.tokens(&entry.text, samples.len(), hearing)?,
@@ -127,6 +130,7 @@ impl Worker {
             clean,
             features,
             masked,
+            other_view,
             id: entry.id(),
             text: entry.text,
             speaker: entry.speaker,

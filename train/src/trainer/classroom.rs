@@ -73,7 +73,7 @@ impl Classroom {
             ),
         ];
         for (who, most) in ears {
-            check_length(&recipe.data, who, most)?;
+            check_length(recipe, who, most)?;
         }
         let most = ears.iter().filter_map(|(_, most)| *most).min();
         let compares = recipe.stages.iter().any(|stage| stage.loss.feature > 0.0);
@@ -153,9 +153,17 @@ impl Classroom {
             attention,
         };
         let student = self.listen(weights, course, teacher.as_ref(), pass);
+        let other_view = match &course.batch.other_view {
+            Some(features) if stage.loss.consistency > 0.0 => {
+                let features = features.to_device(self.device);
+                Some(weights.model.listen(&features, &course.batch.frames, pass))
+            }
+            _ => None,
+        };
         drop(autocast);
         let compared = Comparison {
             student: &student,
+            other_view: other_view.as_ref(),
             transcripts: &course.batch.tokens,
             blank: self.tokenizer.blank(),
             context,

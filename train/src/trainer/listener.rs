@@ -7,8 +7,8 @@ use super::error::TrainError;
 use super::feed::{Course, Known};
 use super::provenance::Provenance;
 use super::record::{self, Placed, Record, Wanted};
-use crate::config::{DataRecipe, Precision, Recipe, Stage, TeacherRecipe};
-use crate::data::{Tokenizer, audio};
+use crate::config::{Precision, Recipe, Stage, TeacherRecipe};
+use crate::data::{Augmentation, KeptSpeech, Tokenizer, audio};
 use crate::front_end::FrontEnd;
 use crate::loss::{HeadMatching, LossError};
 use crate::model::{Teacher, TeacherOutput, TeacherSource};
@@ -243,9 +243,10 @@ impl Listener {
     }
 }
 
-/// That no utterance of the data becomes longer than `who` hears, in frames of 10 ms.
+/// That no utterance of the data becomes longer than `who` hears, in frames of 10 ms. Who is kept
+/// hears the speech alone, and at its own speed where that is stretched.
 pub(super) fn check_length(
-    data: &DataRecipe,
+    recipe: &Recipe,
     who: &'static str,
     max_frames: Option<i64>,
 ) -> Result<(), TrainError> {
@@ -253,8 +254,22 @@ pub(super) fn check_length(
         return Ok(());
     };
     let most = most as f64 / 100.0;
-    let samples = audio::samples_in(data.batching.longest);
-    let found = data.augmentation.bounds(samples)[1] as f64 / SAMPLE_RATE;
+    let (samples, augmentation) = (
+        audio::samples_in(recipe.data.batching.longest),
+        &recipe.data.augmentation,
+    );
+    let heard = match recipe.keeps_clean() {
+        KeptSpeech::None => augmentation.bounds(samples)[1],
+        KeptSpeech::AsPlayed => {
+            let alone = Augmentation {
+                speed: augmentation.speed.clone(),
+                ..Augmentation::none()
+            };
+            alone.bounds(samples)[1]
+        }
+        KeptSpeech::AtOwnSpeed => samples,
+    };
+    let found = heard as f64 / SAMPLE_RATE;
     if found <= most {
         return Ok(());
     }

@@ -17,6 +17,8 @@ pub(super) struct Objective {
 /// Everything that a batch is judged by.
 pub(super) struct Comparison<'a> {
     pub(super) student: &'a Output,
+    /// What it says of another view of the same, where stages make it agree with itself.
+    pub(super) other_view: Option<&'a Output>,
     pub(super) transcripts: &'a [Vec<i64>],
     pub(super) blank: i64,
     pub(super) context: Context,
@@ -45,12 +47,30 @@ impl Objective {
 }
 
 impl Comparison<'_> {
+    /// A loss, the mean of both views where there are two.
     fn loss(&self, name: &str, stage: &Stage) -> Result<Option<Tensor>, LossError> {
+        let Some(other) = self.other_view else {
+            return self.of_view(self.student, name, stage);
+        };
+        if name == "consistency" {
+            return loss::consistency(posteriors(self.student), posteriors(other)).map(Some);
+        }
+        let views = [self.student, other].map(|view| self.of_view(view, name, stage));
+        let [one, other] = views;
+        Ok(one?.zip(other?).map(|(one, other)| (one + other) * 0.5))
+    }
+
+    fn of_view(
+        &self,
+        view: &Output,
+        name: &str,
+        stage: &Stage,
+    ) -> Result<Option<Tensor>, LossError> {
         let student = |values| Frames {
             values,
-            lengths: &self.student.lengths,
+            lengths: &view.lengths,
         };
-        let log_probs = student(&self.student.log_probs);
+        let log_probs = posteriors(view);
         if name == "ctc" {
             return loss::ctc(log_probs, self.transcripts, self.blank).map(Some);
         }
@@ -77,7 +97,7 @@ impl Comparison<'_> {
             ("softmax", Some(posteriors), _, _) => {
                 loss::softmax(of_teacher(posteriors), log_probs).map(Some)
             }
-            ("sam", _, Some(map), _) => match &self.student.attention {
+            ("sam", _, Some(map), _) => match &view.attention {
                 Some(own) => {
                     loss::sam(of_teacher(map), student(own), self.context, stage.heads).map(Some)
                 }
@@ -85,7 +105,7 @@ impl Comparison<'_> {
             },
             ("feature", _, _, Some(hidden)) => match self.projection {
                 Some(projection) => {
-                    let own = projection.forward(&self.student.hidden.to_kind(Kind::Float));
+                    let own = projection.forward(&view.hidden.to_kind(Kind::Float));
                     let hidden = hidden.to_kind(Kind::Float);
                     loss::feature(of_teacher(&hidden), student(&own)).map(Some)
                 }
@@ -93,5 +113,12 @@ impl Comparison<'_> {
             },
             _ => Ok(None),
         }
+    }
+}
+
+fn posteriors(view: &Output) -> Frames<'_> {
+    Frames {
+        values: &view.log_probs,
+        lengths: &view.lengths,
     }
 }

@@ -158,7 +158,9 @@ impl<'a> Run<'a> {
             self.state.updates = 0;
             self.optimiser = Optimiser::new(self.classroom.student.parameters(), &recipe.optimiser);
             self.exchange.forget();
+            // First of all: much speech may be held out, and a run be cut off while it is heard.
             self.save()?;
+            self.measure(stage)?;
         }
         let trained = match self.options.peers.leads() {
             true => trained::write(self.options.run, recipe, &self.classroom, &self.state)?,
@@ -194,14 +196,9 @@ impl<'a> Run<'a> {
             }
 
             let last = self.state.stage_step == stage.steps;
-            let due = |every: u64| last || self.state.step.is_multiple_of(every);
-            let (figures, evaluation) = (
-                due(recipe.metrics.every_steps),
-                due(recipe.evaluation.every_steps),
-            );
-            // The stage's end is saved by the caller, as the beginning of the next.
-            let checkpoint = !last && due(recipe.checkpoints.every_steps);
-            if figures {
+            let now = self.state.step;
+            let due = |every: u64| last || now.is_multiple_of(every);
+            if due(recipe.metrics.every_steps) {
                 let mut figures = window.figures(self.feed.waiting());
                 figures.extend(self.state_figures(&course, rate));
                 if self.metrics.is_some() {
@@ -210,18 +207,24 @@ impl<'a> Run<'a> {
                 self.tell(stage, &figures)?;
                 window = Window::start(self.feed.waiting());
             }
-            // First of all: much speech may be held out, and a run be cut off while it is heard.
-            if checkpoint {
+            // At the stage's end both are the caller's, who saves it as the beginning of the next.
+            if !last && due(recipe.checkpoints.every_steps) {
                 self.save()?;
             }
-            if let Some(held_out) = &self.held_out
-                && evaluation
-            {
-                let figures = held_out.measure(&self.classroom, stage, self.options.peers)?;
-                self.tell(stage, &figures)?;
+            if !last && due(recipe.evaluation.every_steps) {
+                self.measure(stage)?;
             }
         }
         Ok(true)
+    }
+
+    /// Hears what is held out, if anything is.
+    fn measure(&mut self, stage: &Stage) -> Result<(), TrainError> {
+        let Some(held_out) = &self.held_out else {
+            return Ok(());
+        };
+        let figures = held_out.measure(&self.classroom, stage, self.options.peers)?;
+        self.tell(stage, &figures)
     }
 
     /// Adds up the gradients of as many batches as make a step, over all processes, and moves the

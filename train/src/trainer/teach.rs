@@ -54,7 +54,7 @@ pub fn teach(
     let mut listener = Listener::open(teacher, device)?;
     let precision = precision::suited(recipe.precision, device);
     listener.keep(teacher, precision, recipe)?;
-    check_length(&recipe.data, "the teacher", listener.max_frames())?;
+    check_length(recipe, "the teacher", listener.max_frames())?;
 
     let tokenizer = std::sync::Arc::new(Tokenizer::load(&recipe.data.tokenizer)?);
     let strictness = recipe.data.strictness();
@@ -94,6 +94,7 @@ pub fn teach(
             timbre: Timbre::none(),
             spec_augment: SpecAugment::none(),
             keep_clean: KeptSpeech::AsPlayed,
+            two_views: false,
             // Nothing is left unheard because it does not make a batch for each process.
             keep_rest: true,
             ..recipe.loader()

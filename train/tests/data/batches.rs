@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sori::features::{frame_count, log_mel};
+use sori::features::{LogMel, frame_count, log_mel};
 use sori_train::data::{
     Augmentation, Batch, Batching, Broken, Corpus, DataError, Loader, LoaderConfig, Position,
     Shard, SpecAugment, Strictness, Timbre, TokenizerKind, audio,
@@ -180,8 +180,28 @@ fn only_the_student_has_masks_and_another_timbre() {
             );
             masked += usize::from(values(&batch.features.get(row as i64)) != clean);
         }
+        assert!(batch.other_view.is_none());
     }
     assert!(masked >= 11);
+
+    let config = LoaderConfig {
+        two_views: true,
+        ..config
+    };
+    let mut differ = 0;
+    for batch in batches(start(&corpus, &config, Position::start_of(0))) {
+        let other_view = batch.other_view.as_ref().unwrap();
+        assert_eq!(other_view.size(), batch.features.size());
+        for row in 0..batch.utterances() {
+            let of = |features: &Tensor| values(&features.get(row as i64));
+            let (one, other) = (of(&batch.features), of(other_view));
+            let clean = of(&batch.clean_features);
+            let frames = batch.frames[row] as usize * LogMel::BINS;
+            assert!(other[frames..].iter().all(|&padding| padding == 0.0));
+            differ += usize::from(one != other && other != clean);
+        }
+    }
+    assert!(differ >= 10, "{differ}");
 }
 
 #[test]

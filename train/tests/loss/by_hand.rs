@@ -1,11 +1,11 @@
 //! Values that were computed by hand.
 
-use sori_train::loss::{HeadMatching, LossError, ctc, feature, guided, sam, softmax};
+use sori_train::loss::{HeadMatching, LossError, consistency, ctc, feature, guided, sam, softmax};
 use sori_train::model::Context;
 use tch::{Device, Kind, Tensor};
 
 use crate::support::random;
-use crate::{BLANK, close, frames, log_probs, random_maps};
+use crate::{BLANK, close, frames, log_probs, random_log_probs, random_maps, values};
 
 #[test]
 fn ctc_sums_over_all_paths() {
@@ -65,6 +65,40 @@ fn softmax_is_the_divergence_of_the_posteriors() {
     let loss = |a: &Tensor, b: &Tensor| softmax(frames(a, &[2]), frames(b, &[2])).unwrap();
     close(&loss(&teacher, &student), &[first + second]);
     close(&loss(&teacher, &teacher), &[0.0]);
+}
+
+#[test]
+fn consistency_is_half_of_both_divergences() {
+    let one = log_probs(&[[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25]]);
+    let other = log_probs(&[[0.1, 0.7, 0.1, 0.1], [0.1, 0.2, 0.3, 0.4]]);
+    // (p - q) (log p - log q), summed, is the sum of both divergences.
+    let first = 2.0 * 0.6 * 7_f64.ln();
+    let second: f64 = [0.1, 0.2, 0.3, 0.4]
+        .iter()
+        .map(|p| (0.25 - p) * (0.25_f64 / p).ln())
+        .sum();
+    let loss = |a: &Tensor, b: &Tensor| consistency(frames(a, &[2]), frames(b, &[2])).unwrap();
+    close(&loss(&one, &other), &[(first + second) / 2.0]);
+    close(&loss(&other, &one), &[(first + second) / 2.0]);
+    close(&loss(&one, &one), &[0.0]);
+}
+
+#[test]
+fn each_view_moves_towards_what_the_other_is() {
+    let lengths = [5, 3];
+    let leaf = |seed| random_log_probs(seed, 2, 5).set_requires_grad(true);
+    let (one, other) = (leaf(1), leaf(2));
+    let gradient = |total: &Tensor, of: &Tensor| {
+        values(&Tensor::run_backward(&[total], &[of], true, false)[0].view(-1))
+    };
+    let agree = consistency(frames(&one, &lengths), frames(&other, &lengths)).unwrap();
+    let agree = agree.sum(Kind::Double);
+    for (learner, model) in [(&one, &other), (&other, &one)] {
+        let alone = softmax(frames(model, &lengths), frames(learner, &lengths)).unwrap();
+        let alone = gradient(&(alone.sum(Kind::Double) * 0.5), learner);
+        assert!(alone.iter().any(|slope| slope.abs() > 1e-3));
+        assert_eq!(gradient(&agree, learner), alone);
+    }
 }
 
 #[test]

@@ -116,6 +116,7 @@ fn every_method_trains() {
         ("feature", "mean"),
         ("guided", "mean"),
         ("sam", "grouped"),
+        ("consistency", "mean"),
     ] {
         let recipe = workshop.recipe(
             CTC,
@@ -138,6 +139,7 @@ fn every_method_trains() {
                 (total - a - b).abs() < 1e-3 * total.abs(),
                 "{loss}: {total} of {a} and {b}"
             );
+            assert!(*a != 0.0, "{loss}");
         }
     }
     for name in [

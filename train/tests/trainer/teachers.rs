@@ -42,7 +42,7 @@ fn teachers_are_asked_for_what_they_have() {
     // Each hears the speech through its own front-end.
     let short = "data.batching.longest=0.9";
     let prompt = "data.augmentation.quiet.probability=0";
-    for (index, teacher) in [whisper, nemo].iter().enumerate() {
+    for (index, teacher) in [&whisper, &nemo].into_iter().enumerate() {
         let changes = [
             teacher,
             "stage.ctc.loss={ ctc = 1, sam = 1 }",
@@ -55,6 +55,30 @@ fn teachers_are_asked_for_what_they_have() {
             .unwrap();
         assert_eq!(figures(&workshop.path(&run), "train/sam").len(), 6);
     }
+
+    // One whose words are kept hears no quiet around the speech, and where they are stretched no other speeds.
+    let map = "stage.ctc.loss={ ctc = 1, sam = 1 }";
+    let slow = "data.augmentation.speed.factors=[0.6, 1.0]";
+    let cache = format!("teacher.cache={:?}", workshop.path("kept"));
+    let too_long = |changes: &[&str]| {
+        let error = refused(&whisper, changes);
+        matches!(error, TrainError::TooLong { .. })
+    };
+    assert!(too_long(&[map, short]));
+    assert!(too_long(&[map, short, slow, &cache]));
+    let changes = [
+        &whisper,
+        map,
+        short,
+        slow,
+        &cache,
+        "teacher.stretch=true",
+        "data.batching.max_seconds=9.0",
+    ];
+    workshop
+        .train(&workshop.recipe(CTC, &changes), "stretched")
+        .unwrap();
+    assert_eq!(figures(&workshop.path("stretched"), "train/sam").len(), 6);
 }
 
 #[test]

@@ -99,11 +99,12 @@ impl Run {
 }
 
 /// What is drawn: names of figures, titles and units.
-const PANELS: [(&str, &str, f64); 7] = [
+const PANELS: [(&str, &str, f64); 8] = [
     ("ctc", "CTC loss", 1.0),
     ("guided", "guided CTC loss", 1.0),
     ("sam", "attention-map loss", 1.0),
     ("softmax", "softmax loss", 1.0),
+    ("consistency", "consistency loss", 1.0),
     ("feature", "feature loss", 1.0),
     ("wer", "word error rate (%)", 0.01),
     ("learning_rate", "learning rate", 1.0),
