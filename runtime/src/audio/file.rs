@@ -225,10 +225,11 @@ impl AudioFile {
 
     /// The next packet of any track, `None` at the end.
     fn next_packet(&mut self) -> Result<Option<Packet>, AudioError> {
-        for errors in 0..MAX_READER_ERRORS {
+        let mut damaged = false;
+        for _ in 0..MAX_READER_ERRORS {
             match guard(|| self.reader.next_packet()) {
                 Ok(packet) => {
-                    self.skipped += u64::from(errors > 0);
+                    self.skipped += u64::from(damaged && packet.is_some());
                     return Ok(packet);
                 }
                 Err(MediaError::IoError(error)) if is_from_content(&error) => {
@@ -246,6 +247,7 @@ impl AudioFile {
                 Err(error) => {
                     tracing::debug!("{}: after {:.3} s: {error}", self.input, self.seconds());
                     self.last_error = Some(error);
+                    damaged = true;
                 }
             }
         }

@@ -1,6 +1,4 @@
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +13,7 @@ use ringbuf::{HeapCons, HeapProd, HeapRb};
 use super::AudioError;
 use super::devices::{DeviceFormat, choose_config, find, host, no_sound_system, quietly, reason};
 use super::mono::mean;
+use super::ring::{Draining, ring};
 
 /// Seconds of sound that wait for a reader that is busy.
 const RING_SECONDS: usize = 4;
@@ -81,10 +80,8 @@ pub struct Microphone {
 /// The running stream and the reader's ends of what its thread writes.
 struct Capture {
     _stream: Stream,
-    samples: HeapCons<f32>,
+    samples: Draining,
     events: HeapCons<cpal::Error>,
-    /// Samples that found no room.
-    lost: Arc<AtomicU64>,
     last_heard: Instant,
 }
 
@@ -142,15 +139,15 @@ impl Microphone {
         self.format.sample_rate
     }
 
-    /// Sound that was thrown away since [`open`](Self::open) because it was not read in time. It
-    /// is missing in what [`read`](Self::read) gives, so that later sound seems to come earlier.
+    /// Sound since [`open`](Self::open) that was thrown away because it was not read in time, as far as
+    /// [`read`](Self::read) has come: where this grows, it is missing between what was read and what
+    /// is read next, which then seems to come earlier.
     pub fn lost(&self) -> Duration {
-        let samples = self
-            .capture
-            .as_ref()
-            .map_or(0, |capture| capture.lost.load(Ordering::Relaxed));
-        let seconds = samples as f64 / f64::from(self.format.sample_rate.max(1));
-        self.lost_before + Duration::from_secs_f64(seconds)
+        self.lost_before + self.duration(self.capture.as_ref().map_or(0, |it| it.samples.lost()))
+    }
+
+    fn duration(&self, samples: u64) -> Duration {
+        Duration::from_secs_f64(samples as f64 / f64::from(self.format.sample_rate.max(1)))
     }
 
     /// How often the sound system reported that it lost sound itself, without telling how much: the
@@ -174,11 +171,7 @@ impl Microphone {
             let Some(capture) = &mut self.capture else {
                 return Err(self.device_lost());
             };
-            let (older, newer) = capture.samples.as_slices();
-            let count = older.len() + newer.len();
-            out.extend_from_slice(older);
-            out.extend_from_slice(newer);
-            capture.samples.skip(count);
+            let count = capture.samples.take(out);
             if count > 0 {
                 capture.last_heard = Instant::now();
                 return Ok(count);
@@ -219,8 +212,9 @@ impl Microphone {
     }
 
     fn close(&mut self) {
-        self.lost_before = self.lost();
-        self.capture = None;
+        if let Some(capture) = self.capture.take() {
+            self.lost_before += self.duration(capture.samples.lost_in_all());
+        }
     }
 
     fn device_lost(&self) -> AudioError {
@@ -308,21 +302,16 @@ impl Capture {
         T: SizedSample,
         f32: FromSample<T>,
     {
-        let ring = HeapRb::new(RING_SECONDS * config.sample_rate as usize);
-        let (mut writer, samples): (HeapProd<f32>, _) = ring.split();
+        let (mut filling, samples) = ring(RING_SECONDS * config.sample_rate as usize);
         let (mut reporter, events): (HeapProd<cpal::Error>, _) = HeapRb::new(EVENTS).split();
-        let lost = Arc::new(AtomicU64::new(0));
-        let lost_in_callback = Arc::clone(&lost);
         let channels = usize::from(config.channels.max(1));
 
         // Both closures run on the sound system's thread: no memory, no locks, no waiting.
         let on_data = move |data: &[T], _: &cpal::InputCallbackInfo| {
             let frames = data.chunks_exact(channels);
-            let count = frames.len();
-            let mono =
-                frames.map(|frame| mean(frame.iter().map(|&sample| f32::from_sample(sample))));
-            let written = writer.push_iter(mono);
-            lost_in_callback.fetch_add((count - written) as u64, Ordering::Relaxed);
+            filling.push(
+                frames.map(|frame| mean(frame.iter().map(|&sample| f32::from_sample(sample)))),
+            );
         };
         let on_error = move |error| {
             // When it is full, enough is known.
@@ -334,7 +323,6 @@ impl Capture {
             _stream: stream,
             samples,
             events,
-            lost,
             last_heard: Instant::now(),
         })
     }

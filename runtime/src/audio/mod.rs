@@ -39,6 +39,8 @@ mod mono;
 mod opus;
 mod pcm;
 mod resample;
+#[cfg(feature = "microphone")]
+mod ring;
 
 use std::ops::RangeInclusive;
 

@@ -40,9 +40,9 @@ impl Devices {
             }
         }
         if devices.is_empty() && !self.json {
-            eprintln!(
+            super::say(format_args!(
                 "sori: no microphone found; check that one is connected and that this user may use it"
-            );
+            ));
         }
         Ok(Outcome::Done)
     }

@@ -104,7 +104,7 @@ impl Listen {
                 }
             }
             session.hear(&samples, microphone.sample_rate())?;
-            // What was read came before what there was no room for.
+            // What was read came before what there was no room for, of which it tells only now.
             let missing = microphone.lost().saturating_sub(lost);
             if !missing.is_zero() {
                 session.bridge(missing, microphone.sample_rate())?;
@@ -130,7 +130,7 @@ impl Listen {
             return Ok(Captions::Screen(Box::new(screen)));
         }
         if !self.json && io::stderr().is_terminal() {
-            eprintln!("listening to {microphone}; Ctrl-C ends");
+            super::say(format_args!("listening to {microphone}; Ctrl-C ends"));
         }
         Ok(Captions::Lines(Lines::new(self.json)))
     }
@@ -190,10 +190,9 @@ impl Session<'_> {
             self.captions.say(&event)?;
         }
         self.captions.end()?;
-        if let Some(recording) = self.recording {
-            recording.finish()?;
-        }
-        self.outcome
+        let saved = self.recording.map_or(Ok(()), Recording::finish);
+        let outcome = self.outcome?;
+        saved.map(|()| outcome)
     }
 }
 

@@ -166,13 +166,13 @@ impl Score {
             return Ok(());
         }
         let perplexity = |log10: f64, events: usize| 10_f64.powf(-log10 / events.max(1) as f64);
-        eprintln!(
+        super::say(format_args!(
             "{sentences} sentences, {words} words, {unknown} of them unknown ({:.2} %), perplexity {:.1} \
              ({:.1} without the unknown)",
             100.0 * unknown as f64 / words.max(1) as f64,
             perplexity(log10, words + sentences),
             perplexity(log10 - unknown_log10, words - unknown + sentences),
-        );
+        ));
         Ok(())
     }
 }

@@ -25,7 +25,8 @@ mod serve;
 mod shell;
 mod transcribe;
 
-use std::io::{self, IsTerminal};
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -131,10 +132,15 @@ pub(crate) fn run() -> ExitCode {
         // Whoever read our output has seen enough: no fault of ours or theirs.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sori: {error:#}");
+            say(format_args!("sori: {error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// A line on standard error, whose end is no reason to panic.
+fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Processors of this machine.

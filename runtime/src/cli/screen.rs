@@ -161,6 +161,7 @@ struct View {
     microphone: String,
     said: Vec<String>,
     partial: Option<String>,
+    /// What happened since an utterance ended.
     notice: Option<String>,
     level_db: f32,
     heard: Duration,
@@ -190,7 +191,7 @@ impl View {
                 self.said.push(segment.line().to_owned());
             }
             // What was said so far may have been taken back.
-            Event::Endpoint(_) => self.partial = None,
+            Event::Endpoint(_) => (self.partial, self.notice) = (None, None),
             _ => {}
         }
     }
@@ -314,14 +315,15 @@ mod tests {
     }
 
     #[test]
-    fn words_that_were_taken_back_go_with_the_utterance() {
+    fn words_that_were_taken_back_and_old_notices_go_with_the_utterance() {
         let mut view = View::new("Built-in".to_owned());
         view.partial = Some("taken back".to_owned());
+        view.notice = Some("microphone found again".to_owned());
         view.say(&Event::Endpoint(sori::Endpoint {
             time: 2.0,
             rule: sori::EndpointRule::Silence,
         }));
-        assert_eq!(drawn(&view, 20, 4)[1], "");
+        assert_eq!(drawn(&view, 20, 5)[1..3], ["", ""]);
     }
 
     #[test]

@@ -138,10 +138,11 @@ impl Transcribe {
         let mut written = BTreeSet::new();
         for path in &self.files {
             if let Err(error) = self.transcribe(&opened, path, quiet, &stop, &mut written) {
+                // Whoever read our output has seen enough.
                 if super::is_broken_pipe(&error) {
-                    return Err(error);
+                    break;
                 }
-                eprintln!("sori: {error:#}");
+                super::say(format_args!("sori: {error:#}"));
                 outcome = Outcome::SomeFailed;
             }
             if stop.load(Ordering::Relaxed) {
@@ -160,7 +161,13 @@ impl Transcribe {
         stop: &Arc<AtomicBool>,
         written: &mut BTreeSet<PathBuf>,
     ) -> anyhow::Result<()> {
-        let mut source = self.open(path, stop)?;
+        let mut source = match self.open(path, stop) {
+            // Its end was ours.
+            Err(_) if is_stdin(path) && stop.load(Ordering::Relaxed) => {
+                anyhow::bail!("{STDIN}: stopped by a signal before any sound")
+            }
+            opened => opened?,
+        };
         let progress = progress_bar(source.duration(), path, quiet);
         let name = if is_stdin(path) {
             STDIN.to_owned()

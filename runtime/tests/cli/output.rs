@@ -239,4 +239,29 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(stderr(&output), "");
     assert!(output.status.success());
+
+    // A file that failed before is one that failed.
+    let mut command = sori(&["transcribe", "--model", TONE, "missing.wav"]);
+    command
+        .args(&files)
+        .current_dir(directory.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(stderr(&output).starts_with("sori: missing.wav: "));
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn messages_that_nobody_reads_are_no_error_of_another_kind() {
+    let mut command = sori(&["transcribe", "--model", TONE, "missing.wav"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let mut command = sori(&["info", "missing"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
 }
