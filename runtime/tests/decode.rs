@@ -292,6 +292,44 @@ fn lists_are_checked_line_by_line() {
 }
 
 #[test]
+fn phrases_of_a_program_are_taken_as_they_are() {
+    let tokens = tokens(&["▁", "a", "e", "r", "m", "o", "n", "#", "5", "1"]);
+    let long = "a".repeat(1001);
+    let list = [
+        "area 51", "maroon 5", "#1 roma", "José", " ", &long, "maroon",
+    ];
+    let (phrases, left_out) = Phrases::of(list.map(|text| (text, 1.0)), &tokens).unwrap();
+    assert_eq!((phrases.len(), left_out), (4, vec![3, 4, 5]));
+    // As the lines of a file, the same say something else.
+    let lines = Phrases::parse(&b"maroon 5\n#1 roma\nmaroon"[..], "list", &tokens).unwrap();
+    assert_eq!(lines.len(), 1);
+
+    let said = "▁maroon▁5"
+        .split_inclusive(|_: char| true)
+        .map(|letter| (letter, letter))
+        .collect::<Vec<_>>();
+    let score = |phrases: Option<Phrases>| {
+        let mut beam = Beam::new(tokens.blank(), BeamOptions::default());
+        beam.set_phrases(phrases.map(Arc::new));
+        utterance(&mut beam, &choices(&said, 0.9, &tokens), &tokens).1
+    };
+    // Six letters and the number, at 1 each.
+    let earned = score(Some(phrases)) - score(None);
+    assert!((earned - 7.0).abs() < 1e-3, "{earned}");
+
+    for (boost, found) in [(21.0, "21"), (f32::NAN, "NaN")] {
+        let refused = Phrases::of([("maroon", 1.0), ("roma", boost)], &tokens).unwrap_err();
+        let expected = format!("phrase 2: expected a boost from -20 to 20, found {found}");
+        assert_eq!(refused.to_string(), expected);
+    }
+    let many = std::iter::repeat_n("maroon maroon maroon", 200_000).map(|text| (text, 1.0));
+    assert!(matches!(
+        Phrases::of(many, &tokens),
+        Err(PhraseError::Phrase { .. })
+    ));
+}
+
+#[test]
 fn phrases_are_swapped_between_utterances() {
     let tokens = letters();
     let mut beam = Beam::new(tokens.blank(), BeamOptions::default());

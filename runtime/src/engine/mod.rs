@@ -244,6 +244,22 @@ fn load_tract_or_ort(
     }
 }
 
+/// The precisions in the order in which [`PrecisionChoice::Auto`] takes them on an engine: the first that a package has. For
+/// callers who fetch a graph before there is a package, so that they fetch no other.
+#[must_use]
+pub fn preferred_precisions(engine: EngineChoice) -> [Precision; 2] {
+    let is_ort = match engine {
+        EngineChoice::Ort => true,
+        EngineChoice::Tract => false,
+        EngineChoice::Auto => !is_faster_on_tract() && has_ort(),
+    };
+    if is_ort || is_fast_on_int8() {
+        [Precision::Int8, Precision::Fp32]
+    } else {
+        [Precision::Fp32, Precision::Int8]
+    }
+}
+
 /// Whether a chunk costs less on tract than on ONNX Runtime, as far as that has been measured: docs/performance.md.
 fn is_faster_on_tract() -> bool {
     #[cfg(feature = "tract")]
@@ -252,13 +268,26 @@ fn is_faster_on_tract() -> bool {
     false
 }
 
+/// Whether tract gains by int8 on this processor.
+fn is_fast_on_int8() -> bool {
+    #[cfg(feature = "tract")]
+    return tract::is_fast_on_int8();
+    #[cfg(not(feature = "tract"))]
+    false
+}
+
+/// Whether ONNX Runtime can be used.
+fn has_ort() -> bool {
+    #[cfg(any(feature = "ort", feature = "ort-download"))]
+    return ort::environment().is_ok();
+    #[cfg(not(any(feature = "ort", feature = "ort-download")))]
+    false
+}
+
 #[cfg(any(feature = "ort", feature = "ort-download"))]
 fn load_ort(package: &Package, options: EngineOptions) -> Result<Arc<dyn Engine>, EngineError> {
-    let precision = choose(
-        package,
-        options.precision,
-        [Precision::Int8, Precision::Fp32],
-    )?;
+    let preferred = preferred_precisions(EngineChoice::Ort);
+    let precision = choose(package, options.precision, preferred)?;
     contained("ort", package, || {
         assemble(package, precision, options, |graph| {
             ort::load(package.config(), graph, precision, options)
@@ -273,10 +302,7 @@ fn load_ort(_: &Package, _: EngineOptions) -> Result<Arc<dyn Engine>, EngineErro
 
 #[cfg(feature = "tract")]
 fn load_tract(package: &Package, options: EngineOptions) -> Result<Arc<dyn Engine>, EngineError> {
-    let mut preferred = [Precision::Fp32, Precision::Int8];
-    if tract::is_fast_on_int8() {
-        preferred.reverse();
-    }
+    let preferred = preferred_precisions(EngineChoice::Tract);
     let precision = choose(package, options.precision, preferred)?;
     if options.threads > 1 {
         tracing::warn!("tract takes one thread for a step, not {}", options.threads);

@@ -25,7 +25,7 @@ const WEIGHTS_IN: &str = "session.model_external_initializers_file_folder_path";
 
 struct OrtEngine {
     /// The graph, as often as streams may be in a step at the same time.
-    turns: Vec<Arc<Mutex<Turn>>>,
+    turns: Shared<Mutex<Turn>>,
     names: Arc<Names>,
     shapes: Shapes,
     description: String,
@@ -92,6 +92,7 @@ pub(super) fn load(
         .into_iter()
         .map(turn)
         .collect::<ort::Result<_>>()
+        .map(Shared::new)
         .map_err(|error| refuse(graph, &error))?;
     let several = match parallel {
         0 | 1 => String::new(),
@@ -153,7 +154,7 @@ fn refuse(graph: &Graph, error: &ort::Error) -> EngineError {
 
 /// The process's one ONNX Runtime environment. A failure is not remembered: the next load may find
 /// `ORT_DYLIB_PATH` mended.
-fn environment() -> Result<&'static Environment, EngineError> {
+pub(super) fn environment() -> Result<&'static Environment, EngineError> {
     static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
     static OPENING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -222,10 +223,7 @@ impl CachedEngine for OrtEngine {
 
 impl OrtEngine {
     fn stream(&self) -> ort::Result<OrtStream> {
-        // Those with the fewest others to wait for, as far as anybody knows.
-        let Some(shared) = self.turns.iter().min_by_key(|turn| Arc::strong_count(turn)) else {
-            unreachable!("an engine is loaded at least once")
-        };
+        let shared = self.turns.least_shared();
         let turn = shared.lock().unwrap_or_else(PoisonError::into_inner);
         let allocator = turn.graph.allocator();
         let mut signal = Tensor::<f32>::new(allocator, self.shapes.signal)?;
@@ -246,13 +244,37 @@ impl OrtEngine {
         binding.bind_output(&outputs[1], &mut encoded_lengths)?;
         Ok(OrtStream {
             caches: Caches::new(&turn.graph, &self.shapes)?,
-            turn: Arc::clone(shared),
+            turn: Arc::clone(&shared),
             names: Arc::clone(&self.names),
             window: [self.shapes.signal[1], self.shapes.signal[2]],
             signal,
             log_probs,
             binding,
         })
+    }
+}
+
+/// What streams share, each one of them.
+struct Shared<T> {
+    all: Vec<Arc<T>>,
+    choosing: Mutex<()>,
+}
+
+impl<T> Shared<T> {
+    fn new(all: Vec<Arc<T>>) -> Self {
+        let choosing = Mutex::new(());
+        Self { all, choosing }
+    }
+
+    /// The one with the fewest others to wait for.
+    fn least_shared(&self) -> Arc<T> {
+        // Streams that begin at the same time are to see each other's choice.
+        let _one_at_a_time = self.choosing.lock().unwrap_or_else(PoisonError::into_inner);
+        let least = self.all.iter().min_by_key(|it| Arc::strong_count(it));
+        match least {
+            Some(least) => Arc::clone(least),
+            None => unreachable!("an engine is loaded at least once"),
+        }
     }
 }
 
@@ -344,5 +366,36 @@ fn run_error(error: &ort::Error) -> EngineError {
     EngineError::Run {
         engine: NAME,
         reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn streams_that_begin_together_share_nothing_as_long_as_there_is_enough() {
+        for _ in 0..50 {
+            let shared = Shared::new((0..4).map(Arc::new).collect());
+            let begin = Barrier::new(4);
+            let mut taken: Vec<Arc<usize>> = thread::scope(|scope| {
+                let streams: Vec<_> = (0..4)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            begin.wait();
+                            shared.least_shared()
+                        })
+                    })
+                    .collect();
+                let taken = streams.into_iter().map(|stream| stream.join().unwrap());
+                taken.collect()
+            });
+            taken.sort();
+            assert_eq!(taken, [0, 1, 2, 3].map(Arc::new));
+        }
     }
 }

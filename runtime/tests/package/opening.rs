@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice, load};
+use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice, load, preferred_precisions};
 use sori::model::{Package, Precision};
 
 use crate::{complaint, package};
@@ -34,6 +34,22 @@ fn a_good_package_opens_and_runs_on_both_engines() {
                 8 * 9
             );
         }
+    }
+}
+
+#[test]
+fn what_is_not_asked_for_is_the_preferred_precision() {
+    let directory = package();
+    let package = Package::open(directory.path()).unwrap();
+    for engine in [EngineChoice::Ort, EngineChoice::Tract, EngineChoice::Auto] {
+        let options = EngineOptions {
+            engine,
+            ..EngineOptions::default()
+        };
+        let loaded = load(&package, options).unwrap();
+        let [preferred, _] = preferred_precisions(engine);
+        let description = loaded.description();
+        assert!(description.contains(preferred.name()), "{description}");
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::letters::{Alphabet, BOUNDARY, Letter, Spellings};
 
 use crate::model::{TokenId, Tokens};
-use trie::Trie;
+use trie::{Trie, spelled};
 
 /// Phrases that are expected - names, commands, contacts - and by how much to prefer them.
 ///
@@ -112,9 +112,17 @@ pub enum PhraseError {
         /// Expected and found.
         reason: String,
     },
+    /// A phrase has a boost that is out of bounds, or is one too many. Correct or remove it.
+    #[error("phrase {number}: {reason}")]
+    Phrase {
+        /// Counted from 1.
+        number: usize,
+        /// Expected and found.
+        reason: String,
+    },
 }
 
-/// Most bytes of a line.
+/// Most bytes of a line, and of a phrase.
 const LONGEST_LINE: u64 = 1_000;
 
 impl Phrases {
@@ -160,6 +168,48 @@ impl Phrases {
                 })?;
         }
         Ok(trie.link(&alphabet))
+    }
+
+    /// Takes phrases with their boosts, [`BOOST`](Self::BOOST) as a rule. A text is taken as it is: no number or comment is
+    /// looked for. What the model cannot say is left out, and comes back by its place in the list: phrases that are empty,
+    /// longer than 1000 bytes, or not to be spelled with the model's tokens.
+    ///
+    /// # Errors
+    /// [`PhraseError::Phrase`] for a boost beyond -20 to 20, or what is too much.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::path::Path;
+    /// # use sori::model::Tokens;
+    /// use sori::decode::Phrases;
+    ///
+    /// # let tokens = Tokens::parse("▁an 0\nna 1\n▁b 2\no 3\nb 4\n<blk> 5\n", Path::new("tokens.txt"))?;
+    /// let contacts = ["Anna", "Zoë", "Bob"].map(|name| (name, Phrases::BOOST));
+    /// let (phrases, left_out) = Phrases::of(contacts, &tokens)?;
+    /// assert_eq!((phrases.len(), left_out), (2, vec![1]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn of<'a>(
+        phrases: impl IntoIterator<Item = (&'a str, f32)>,
+        tokens: &Tokens,
+    ) -> Result<(Self, Vec<usize>), PhraseError> {
+        let alphabet = Alphabet::of(tokens);
+        let mut trie = Trie::new();
+        let mut left_out = Vec::new();
+        for (place, (text, boost)) in phrases.into_iter().enumerate() {
+            let fits = text.len() as u64 <= LONGEST_LINE && !text.trim().is_empty();
+            match fits.then(|| spelled(text, &alphabet)) {
+                Some(Ok(letters)) => {
+                    trie.add(&letters, boost)
+                        .map_err(|reason| PhraseError::Phrase {
+                            number: place + 1,
+                            reason,
+                        })?;
+                }
+                _ => left_out.push(place),
+            }
+        }
+        Ok((trie.link(&alphabet), left_out))
     }
 
     /// Reads a list from a file, as [`parse`](Self::parse) does.

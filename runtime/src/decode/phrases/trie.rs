@@ -13,7 +13,7 @@ const MOST_LETTERS: usize = 2_000_000;
 const MOST_BOOST: f32 = 20.0;
 
 /// A phrase as letters, with a word boundary at both ends and between words.
-fn spelled(phrase: &str, alphabet: &Alphabet<'_>) -> Result<Vec<Letter>, String> {
+pub(super) fn spelled(phrase: &str, alphabet: &Alphabet<'_>) -> Result<Vec<Letter>, String> {
     let mut spelled = vec![BOUNDARY];
     for word in phrase.split_whitespace() {
         spelled.extend(alphabet.spell(word)?);
@@ -72,23 +72,21 @@ impl Trie {
                 Some((phrase, boost))
             });
         let (phrase, boost): (&str, f32) = boosted.unwrap_or((text, Phrases::BOOST));
-        if boost.abs() > MOST_BOOST {
+        self.add(&spelled(phrase, alphabet)?, boost)
+    }
+
+    pub(super) fn add(&mut self, spelled: &[Letter], boost: f32) -> Result<(), String> {
+        if !(-MOST_BOOST..=MOST_BOOST).contains(&boost) {
             return Err(format!(
                 "expected a boost from -{MOST_BOOST} to {MOST_BOOST}, found {boost}"
             ));
         }
-        let spelled = spelled(phrase, alphabet)?;
         self.letters += spelled.len();
         if self.count == MOST_PHRASES || self.letters > MOST_LETTERS {
             return Err(format!(
                 "too much: expected at most {MOST_PHRASES} phrases of {MOST_LETTERS} letters in all"
             ));
         }
-        self.add(&spelled, boost);
-        Ok(())
-    }
-
-    fn add(&mut self, spelled: &[Letter], boost: f32) {
         let mut at = 0;
         for &letter in spelled {
             let new = self.nodes.len() as u32;
@@ -110,6 +108,7 @@ impl Trie {
         let complete = &mut self.nodes[at].complete;
         self.count += usize::from(complete.is_none());
         *complete = Some(complete.map_or(boost, |known| known.max(boost)));
+        Ok(())
     }
 
     /// Failure links and sums, in order of depth.
