@@ -1,13 +1,23 @@
-//! Gives the shared library its name for the dynamic linker: one per incompatible version.
+//! Gives the shared library its name for the dynamic linker: one per incompatible version, which is
+//! `0.MINOR` before 1.0. `install` lays it out by the same rule.
 
-fn main() {
+use std::env::var;
+
+fn main() -> Result<(), std::env::VarError> {
     println!("cargo::rerun-if-changed=build.rs");
-    match std::env::var("CARGO_CFG_TARGET_OS").as_deref() {
+    let mut version = var("CARGO_PKG_VERSION_MAJOR")?;
+    if version == "0" {
+        version = format!("0.{}", var("CARGO_PKG_VERSION_MINOR")?);
+    }
+    match var("CARGO_CFG_TARGET_OS")?.as_str() {
         // Apps of Android carry their own copy: no version there.
-        Ok("linux") => println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libsori.so.0"),
-        Ok("macos" | "ios") => {
-            println!("cargo::rustc-cdylib-link-arg=-Wl,-install_name,@rpath/libsori.0.dylib");
+        "linux" => println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libsori.so.{version}"),
+        "macos" | "ios" => {
+            println!(
+                "cargo::rustc-cdylib-link-arg=-Wl,-install_name,@rpath/libsori.{version}.dylib"
+            );
         }
         _ => {}
     }
+    Ok(())
 }

@@ -46,5 +46,5 @@ dependencies {
     implementation(libs.compose.material3)
     implementation(libs.coroutines.android)
     implementation(libs.lifecycle.runtime.compose)
-    implementation(libs.lifecycle.viewmodel.compose)
+    implementation(libs.lifecycle.viewmodel)
 }

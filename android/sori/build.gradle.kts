@@ -1,3 +1,6 @@
+import org.jetbrains.kotlin.gradle.dsl.JvmTarget
+import org.jetbrains.kotlin.gradle.dsl.KotlinVersion
+
 plugins {
     alias(libs.plugins.android.library)
     alias(libs.plugins.kotlin.android)
@@ -21,7 +24,10 @@ android {
 kotlin {
     explicitApi()
     compilerOptions {
-        jvmTarget = org.jetbrains.kotlin.gradle.dsl.JvmTarget.JVM_1_8
+        jvmTarget = JvmTarget.JVM_1_8
+        languageVersion = KotlinVersion.fromVersion(libs.versions.language.get())
+        apiVersion = languageVersion
+        moduleName = "ai.sori"
         allWarningsAsErrors = true
     }
 }

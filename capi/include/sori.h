@@ -32,9 +32,10 @@
  * Threads. Any thread may make any call. A recognizer may be used by many threads at once. The calls
  * for one stream run one after the other: a call waits until that of another thread is done, so that
  * it is best to let one thread give audio and take events. A stream may be freed while another thread
- * uses it: that thread's call ends first, its later ones give SORI_STATUS_INVALID_HANDLE. An event belongs to
- * who took it, may be read by any thread, and outlives its stream. Never call from an audio callback
- * that must not wait: sori_stream_accept() computes.
+ * uses it: that thread's call ends first, its later ones give SORI_STATUS_INVALID_HANDLE. Streams of one
+ * recognizer compute at the same time on tract; on ONNX Runtime they take turns, but for as many as
+ * SoriOptions.parallel says. An event belongs to who took it, may be read by any thread, and outlives its
+ * stream. Never call from an audio callback that must not wait: sori_stream_accept() computes.
  *
  * Text is UTF-8. Times are seconds from the start of the stream.
  *
@@ -303,6 +304,11 @@ typedef struct {
    */
   uint32_t language_model;
   /**
+   * Streams that may be in a step at the same time; more of them wait for one another, and 0 is 1. On ONNX
+   * Runtime each costs a copy of the weights; on tract all may be, whatever this says.
+   */
+  uint32_t parallel;
+  /**
    * Seconds of silence that end an utterance without a word: 0 is 2.4, below zero is never.
    */
   double endpoint_silence;
@@ -460,14 +466,34 @@ SoriStatus sori_stream_reset(SoriStream *stream);
 SoriStatus sori_stream_end_utterance(SoriStream *stream);
 
 /**
- * Ends the utterance, then prefers other phrases: names, commands, contacts. `phrases` has one per
- * line, with a number behind it if its letters are to count for more or less than 0.5; NULL or an
- * empty text prefers none. A stream that searches greedily turns to a beam.
+ * Ends the utterance, then prefers other phrases: names, commands, contacts. `phrases` is the text of a
+ * file: a phrase per line, with a number behind it if its letters are to count for more or less than 0.5
+ * (-20 to 20); lines that begin with # are comments. NULL or an empty text prefers none. A line that is
+ * no phrase, or that the model cannot spell, refuses all. A stream that searches greedily turns to a beam.
+ *
+ * Phrases that a program has from elsewhere, as "Maroon 5", go through sori_stream_set_phrase_list().
  *
  * # Safety
  * `phrases` is NULL or points to a string that ends in a zero byte.
  */
-SoriStatus sori_stream_set_phrases(SoriStream *stream, const char *phrases);
+SoriStatus sori_stream_set_phrases(SoriStream *stream,
+                                   const char *phrases);
+
+/**
+ * The same for `count` phrases that are taken as they are: a number is a word, and # a letter. `boosts` says
+ * what the letters of each count for, -20 to 20; NULL is 0.5 for all. What the model cannot say is left
+ * out: a text that is empty, longer than 1000 bytes, or not to be spelled with its tokens. `left_out`, if
+ * not NULL, is told of each phrase whether it was. A count of 0 prefers none.
+ *
+ * # Safety
+ * `texts` points to `count` strings that end in a zero byte, `boosts` to `count` floats or is NULL, and
+ * `left_out` to where `count` bools can be written or is NULL.
+ */
+SoriStatus sori_stream_set_phrase_list(SoriStream *stream,
+                                       const char *const *texts,
+                                       const float *boosts,
+                                       size_t count,
+                                       bool *left_out);
 
 /**
  * Ends the utterance, then hears sentences of a grammar only, or anything again. `grammar` has a

@@ -103,12 +103,18 @@ struct Memory {
 // the value is only kept and dropped here, by whichever thread.
 unsafe impl Send for Memory {}
 
+/// An event that was given out: the caller's pointer leads into it, so that a box must not own it.
+struct Given(*mut Memory);
+
+// SAFETY: of a `Memory`, which may go from thread to thread; only who frees it takes it back.
+unsafe impl Send for Given {}
+
 /// Events that were given out and not freed, by address.
-static EVENTS: LazyLock<Mutex<HashMap<usize, Box<Memory>>>> = LazyLock::new(Mutex::default);
+static EVENTS: LazyLock<Mutex<HashMap<usize, Given>>> = LazyLock::new(Mutex::default);
 
 /// Turns an event over to the caller.
 pub(crate) fn give(event: Event) -> *mut SoriEvent {
-    let mut memory = Box::new(match event {
+    let memory = Box::into_raw(Box::new(match event {
         Event::Partial(segment) => said(SoriEventKind::Partial, &segment),
         Event::Final(segment) => said(SoriEventKind::Final, &segment),
         Event::Endpoint(endpoint) => {
@@ -122,10 +128,11 @@ pub(crate) fn give(event: Event) -> *mut SoriEvent {
         }
         // A kind that this interface has no name for: the words of no utterance.
         _ => over(0.0, SoriEndpointRule::Other),
-    });
-    let address = ptr::from_mut(&mut memory.event);
+    }));
+    // SAFETY: just made; nothing is read.
+    let address = unsafe { &raw mut (*memory).event };
     let mut events = EVENTS.lock().unwrap_or_else(PoisonError::into_inner);
-    events.insert(address.addr(), memory);
+    events.insert(address.addr(), Given(memory));
     address
 }
 
@@ -204,8 +211,12 @@ fn over(time: f64, rule: SoriEndpointRule) -> Memory {
 pub extern "C" fn sori_event_free(event: *mut SoriEvent) -> SoriStatus {
     call(|| {
         let mut events = EVENTS.lock().unwrap_or_else(PoisonError::into_inner);
-        let memory = events.remove(&event.addr());
+        let Given(memory) = events
+            .remove(&event.addr())
+            .ok_or_else(|| Failure::handle("event"))?;
         drop(events);
-        memory.map(drop).ok_or_else(|| Failure::handle("event"))
+        // SAFETY: of `give`, and nobody else finds it any more.
+        drop(unsafe { Box::from_raw(memory) });
+        Ok(())
     })
 }

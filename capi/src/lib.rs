@@ -28,7 +28,8 @@ pub use status::{SoriStatus, sori_last_error, sori_version};
 pub use stream::{
     SoriStream, sori_stream_accept, sori_stream_accept_i16, sori_stream_end_utterance,
     sori_stream_finish, sori_stream_free, sori_stream_next_event, sori_stream_open,
-    sori_stream_reset, sori_stream_set_grammar, sori_stream_set_phrases,
+    sori_stream_reset, sori_stream_set_grammar, sori_stream_set_phrase_list,
+    sori_stream_set_phrases,
 };
 
 // Its Rust program compiles.

@@ -48,6 +48,9 @@ pub struct SoriOptions {
     pub alternatives: u32,
     /// 1 lets new streams ask the language model of the package, if it has one.
     pub language_model: u32,
+    /// Streams that may be in a step at the same time; more of them wait for one another, and 0 is 1. On ONNX
+    /// Runtime each costs a copy of the weights; on tract all may be, whatever this says.
+    pub parallel: u32,
     /// Seconds of silence that end an utterance without a word: 0 is 2.4, below zero is never.
     pub endpoint_silence: f64,
     /// Seconds of silence after a word that end an utterance: 0 is 1.2, below zero is never.
@@ -60,6 +63,7 @@ pub struct SoriOptions {
 const WIDEST: u32 = 4096;
 const MOST_ALTERNATIVES: u32 = 1000;
 const MOST_THREADS: u32 = 256;
+const MOST_PARALLEL: u32 = 256;
 
 impl SoriOptions {
     pub(crate) fn check(&self) -> Result<Options, Failure> {
@@ -93,6 +97,7 @@ impl SoriOptions {
                 engine,
                 precision,
                 threads: up_to("threads", MOST_THREADS, self.threads)?.max(1),
+                parallel: up_to("parallel", MOST_PARALLEL, self.parallel)?.max(1),
                 ..EngineOptions::default()
             },
             endpoint: EndpointRules {
@@ -147,4 +152,24 @@ fn wrong(field: &str, expected: &str, found: impl std::fmt::Display) -> Failure 
     Failure::argument(format!(
         "options.{field}: expected {expected}, found {found}"
     ))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_is_the_usual_and_a_number_is_passed_on() {
+        // SAFETY: numbers alone, of which zero is one.
+        let mut options: SoriOptions = unsafe { std::mem::zeroed() };
+        options.size = size_of::<SoriOptions>();
+        let usual = options.check().unwrap();
+        assert_eq!(usual.engine, EngineOptions::default());
+        (options.parallel, options.threads) = (3, 2);
+        let EngineOptions {
+            parallel, threads, ..
+        } = options.check().unwrap().engine;
+        assert_eq!((parallel, threads), (3, 2));
+    }
 }

@@ -127,9 +127,12 @@ pub extern "C" fn sori_stream_end_utterance(stream: *mut SoriStream) -> SoriStat
     })
 }
 
-/// Ends the utterance, then prefers other phrases: names, commands, contacts. `phrases` has one per
-/// line, with a number behind it if its letters are to count for more or less than 0.5; NULL or an
-/// empty text prefers none. A stream that searches greedily turns to a beam.
+/// Ends the utterance, then prefers other phrases: names, commands, contacts. `phrases` is the text of a
+/// file: a phrase per line, with a number behind it if its letters are to count for more or less than 0.5
+/// (-20 to 20); lines that begin with # are comments. NULL or an empty text prefers none. A line that is
+/// no phrase, or that the model cannot spell, refuses all. A stream that searches greedily turns to a beam.
+///
+/// Phrases that a program has from elsewhere, as "Maroon 5", go through sori_stream_set_phrase_list().
 ///
 /// # Safety
 /// `phrases` is NULL or points to a string that ends in a zero byte.
@@ -142,13 +145,71 @@ pub unsafe extern "C" fn sori_stream_set_phrases(
         // SAFETY: as the caller promises.
         let list = unsafe { text_or_none(phrases, "phrases")? };
         with(stream, |stream| {
-            let tokens = stream.recognizer();
-            let phrases = Phrases::parse(list.as_bytes(), "phrases", tokens.package().tokens())?;
-            let phrases = (!phrases.is_empty()).then(|| Arc::new(phrases));
-            stream.set_phrases(phrases);
+            let recognizer = stream.recognizer();
+            let tokens = recognizer.package().tokens();
+            let phrases = Phrases::parse(list.as_bytes(), "phrases", tokens)?;
+            prefer(stream, phrases);
             Ok(())
         })
     })
+}
+
+/// The same for `count` phrases that are taken as they are: a number is a word, and # a letter. `boosts` says
+/// what the letters of each count for, -20 to 20; NULL is 0.5 for all. What the model cannot say is left
+/// out: a text that is empty, longer than 1000 bytes, or not to be spelled with its tokens. `left_out`, if
+/// not NULL, is told of each phrase whether it was. A count of 0 prefers none.
+///
+/// # Safety
+/// `texts` points to `count` strings that end in a zero byte, `boosts` to `count` floats or is NULL, and
+/// `left_out` to where `count` bools can be written or is NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sori_stream_set_phrase_list(
+    stream: *mut SoriStream,
+    texts: *const *const c_char,
+    boosts: *const f32,
+    count: usize,
+    left_out: *mut bool,
+) -> SoriStatus {
+    call(|| {
+        // SAFETY: as the caller promises.
+        let texts = unsafe { bytes(texts, count, "texts")? };
+        let boosts = if boosts.is_null() {
+            &[]
+        } else {
+            // SAFETY: as the caller promises.
+            unsafe { bytes(boosts, count, "boosts")? }
+        };
+        let phrases = texts
+            .iter()
+            .enumerate()
+            .map(|(place, &pointer)| {
+                // SAFETY: as the caller promises.
+                let text = unsafe { text(pointer, "texts")? };
+                Ok((text, boosts.get(place).copied().unwrap_or(Phrases::BOOST)))
+            })
+            .collect::<Result<Vec<_>, Failure>>()?;
+        with(stream, |stream| {
+            let recognizer = stream.recognizer();
+            let (phrases, without) = Phrases::of(phrases, recognizer.package().tokens())?;
+            if !left_out.is_null() {
+                // SAFETY: as the caller promises; written before it is read, since it may hold anything.
+                let told = unsafe {
+                    left_out.write_bytes(0, count);
+                    std::slice::from_raw_parts_mut(left_out, count)
+                };
+                for place in without {
+                    told[place] = true;
+                }
+            }
+            prefer(stream, phrases);
+            Ok(())
+        })
+    })
+}
+
+fn prefer(stream: &mut Stream, phrases: Phrases) {
+    let phrases = (!phrases.is_empty()).then(|| Arc::new(phrases));
+    stream.set_phrases(phrases);
 }
 
 /// Ends the utterance, then hears sentences of a grammar only, or anything again. `grammar` has a

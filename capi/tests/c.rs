@@ -124,18 +124,32 @@ fn a_c_program_transcribes() {
 #[test]
 fn the_program_in_the_docs_transcribes() {
     let docs = std::fs::read_to_string(format!("{ROOT}/../docs/embedding.md")).unwrap();
-    let (_, from) = docs.split_once("```c\n").unwrap();
+    let (told, from) = docs.split_once("```c\n").unwrap();
     let (source, _) = from.split_once("```").unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("talk.c");
-    std::fs::write(&file, source).unwrap();
-    let program = compile_in(folder.path(), &file);
+    std::fs::write(folder.path().join("talk.c"), source).unwrap();
+    // The commands of the page, but for the prefix.
+    let command = |beginning: &str| {
+        let mut quoted = told.split('`').filter(|text| text.starts_with(beginning));
+        quoted
+            .next_back()
+            .unwrap()
+            .replace("/usr/local", &INSTALLED.display().to_string())
+    };
+    run(Command::new("sh")
+        .args(["-c", &command("cc talk.c ")])
+        .current_dir(folder.path())
+        .env("PKG_CONFIG_PATH", INSTALLED.join("lib/pkgconfig")));
+    let talk = |model: &str| {
+        let mut shell = Command::new("sh");
+        let command = command("LD_LIBRARY_PATH=").replace("models/my-model", model);
+        shell.args(["-c", &command]).current_dir(folder.path());
+        shell
+    };
     let samples = folder.path().join("samples");
     let wav = std::fs::read(SAMPLE).unwrap();
     std::fs::write(&samples, &wav[44..]).unwrap();
-    let output = run(Command::new(&program)
-        .arg(MODEL)
-        .stdin(std::fs::File::open(&samples).unwrap()));
+    let output = run(talk(MODEL).stdin(std::fs::File::open(&samples).unwrap()));
     let heard = text(&output);
     let words: Vec<&str> = heard
         .lines()
@@ -143,10 +157,7 @@ fn the_program_in_the_docs_transcribes() {
         .collect();
     assert_eq!(words, ["one", "two", "three", "소리", "going"], "{heard}");
 
-    let wrong = Command::new(&program)
-        .arg("/no/such/model")
-        .output()
-        .unwrap();
+    let wrong = talk("/no/such/model").output().unwrap();
     let told = String::from_utf8(wrong.stderr).unwrap();
     assert_eq!(wrong.status.code(), Some(1));
     assert!(told.starts_with("talk: /no/such/model"), "{told}");
@@ -233,5 +244,32 @@ fn the_library_exports_its_interface_and_nothing_else() {
     declared.sort_unstable();
     assert_eq!(exported, declared);
     let dynamic = text(&run(Command::new("readelf").arg("-dW").arg(&library)));
-    assert!(dynamic.contains("soname: [libsori.so.0]"), "{dynamic}");
+    // Versions before 1.0 fit together only where their second number is the same.
+    let mut compatible = env!("CARGO_PKG_VERSION_MAJOR").to_owned();
+    if compatible == "0" {
+        compatible = concat!("0.", env!("CARGO_PKG_VERSION_MINOR")).to_owned();
+    }
+    let name = format!("libsori.so.{compatible}");
+    assert!(dynamic.contains(&format!("soname: [{name}]")), "{dynamic}");
+    let version = env!("CARGO_PKG_VERSION");
+    for (link, target) in [
+        ("libsori.so", name.clone()),
+        (&name, format!("libsori.so.{version}")),
+    ] {
+        let found = library.with_file_name(link).read_link().unwrap();
+        assert_eq!(found, Path::new(&target));
+    }
+}
+
+#[test]
+fn other_packages_keep_their_module_map() {
+    let include = INSTALLED.join("include");
+    let found: Vec<_> = std::fs::read_dir(&include)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(found, ["sori"]);
+    for file in ["sori.h", "module.modulemap"] {
+        assert!(include.join("sori").join(file).is_file(), "{file}");
+    }
 }

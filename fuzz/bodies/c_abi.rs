@@ -50,6 +50,7 @@ fn options(beam: u32) -> SoriOptions {
         beam,
         alternatives: beam,
         language_model: 0,
+        parallel: 0,
         endpoint_silence: 0.0,
         endpoint_silence_after_speech: 0.0,
         endpoint_longest: 0.0,
@@ -126,15 +127,23 @@ pub fn run(data: &[u8]) {
             11 => check(sori_stream_reset(stream(&streams, &mut input))),
             12 => check(sori_stream_end_utterance(stream(&streams, &mut input))),
             13 => {
-                let (stream, grammar) = (stream(&streams, &mut input), input.byte() % 2 == 0);
+                let (stream, kind) = (stream(&streams, &mut input), input.byte());
                 let text = input.text();
                 let pointer = text.as_ref().map_or(ptr::null(), |text| text.as_ptr());
-                // SAFETY: null, or ends in a zero byte.
+                let (texts, boosts, mut left_out) = ([pointer; 2], [0.5, f32::NAN], [false; 2]);
+                let (boosts, count) = (boosts.as_ptr(), usize::from(kind / 4 % 3));
+                // SAFETY: null, or ends in a zero byte; of a list there are two.
                 check(unsafe {
-                    if grammar {
-                        sori_stream_set_grammar(stream, pointer)
-                    } else {
-                        sori_stream_set_phrases(stream, pointer)
+                    match kind % 4 {
+                        0 | 2 => sori_stream_set_grammar(stream, pointer),
+                        1 => sori_stream_set_phrases(stream, pointer),
+                        _ => sori_stream_set_phrase_list(
+                            stream,
+                            texts.as_ptr(),
+                            boosts,
+                            count,
+                            left_out.as_mut_ptr(),
+                        ),
                     }
                 });
             }
@@ -211,6 +220,7 @@ fn odd_options(options: &mut SoriOptions, input: &mut Input<'_>) {
         6 => options.endpoint_longest = f64::NAN,
         7 => options.endpoint_silence = f64::INFINITY,
         8 => options.endpoint_silence_after_speech = f64::from(value) / 100.0 - 0.5,
+        9 => options.parallel = value << 8,
         _ => {}
     }
 }

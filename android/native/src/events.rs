@@ -8,7 +8,7 @@ use crate::failure::Failure;
 
 /// Local references that the words of one event are given; each is let go after its call, since a long
 /// event has more words than Android allows references.
-const REFERENCES: usize = 8;
+pub(crate) const REFERENCES: usize = 8;
 
 pub(crate) fn deliver(
     env: &mut Env<'_>,

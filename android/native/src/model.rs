@@ -7,7 +7,7 @@ use jni::objects::{JByteBuffer, JObject, JString, JValue};
 use jni::sys::{jboolean, jdouble, jint, jlong};
 use jni::{Env, EnvUnowned, jni_mangle, jni_sig, jni_str};
 use sori::decode::BeamOptions;
-use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice};
+use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice, preferred_precisions};
 use sori::lm::LanguageModel;
 use sori::model::{Config, Package, PackageError, Precision};
 use sori::{EndpointRules, Options, Recognizer, Search};
@@ -51,14 +51,14 @@ pub extern "system" fn package_from_files<'local>(
     language_model: jboolean,
 ) -> jlong {
     env.with_env(|env| -> Result<jlong, Failure> {
-        let config_json = required(env, &files, "config.json")?;
+        let config_json: Vec<u8> = required(env, &files, "config.json")?;
         let config = Config::parse(&config_json, "config.json".as_ref())?;
-        let tokens = required(env, &files, &config.tokens.file)?;
+        let tokens: Vec<u8> = required(env, &files, &config.tokens.file)?;
         let (precision, graph) = graph(env, &files, &config, engine, precision)?;
         let mut package = Package::from_memory(&config_json, &tokens, precision, graph)?;
         if let (true, Some(facts)) = (language_model, &config.language_model) {
             let bytes = required(env, &files, &facts.file)?;
-            let model = LanguageModel::from_bytes(bytes.to_vec(), &facts.file)
+            let model = LanguageModel::from_bytes(bytes, &facts.file)
                 .map_err(PackageError::LanguageModel)?;
             package = package.with_language_model(Arc::new(model));
         }
@@ -75,10 +75,9 @@ fn graph(
     engine: jint,
     precision: jint,
 ) -> Result<(Precision, Arc<[u8]>), Failure> {
-    let wanted = match (precision_of(precision), engine_of(engine)) {
-        (PrecisionChoice::Exactly(one), _) => vec![one],
-        (PrecisionChoice::Auto, EngineChoice::Ort) => vec![Precision::Int8, Precision::Fp32],
-        (PrecisionChoice::Auto, _) => vec![Precision::Fp32, Precision::Int8],
+    let wanted = match precision_of(precision) {
+        PrecisionChoice::Exactly(one) => vec![one],
+        PrecisionChoice::Auto => preferred_precisions(engine_of(engine)).to_vec(),
     };
     let mut names = Vec::new();
     for precision in wanted {
@@ -96,13 +95,21 @@ fn graph(
     Err(PackageError::MissingFile { path }.into())
 }
 
-fn required(env: &mut Env<'_>, files: &JObject<'_>, name: &str) -> Result<Arc<[u8]>, Failure> {
+fn required<T: for<'a> From<&'a [u8]>>(
+    env: &mut Env<'_>,
+    files: &JObject<'_>,
+    name: &str,
+) -> Result<T, Failure> {
     let missing = || PackageError::MissingFile { path: name.into() };
     Ok(read(env, files, name)?.ok_or_else(missing)?)
 }
 
-/// What Kotlin's `PackageFiles` has under a name, if anything.
-fn read(env: &mut Env<'_>, files: &JObject<'_>, name: &str) -> Result<Option<Arc<[u8]>>, Failure> {
+/// What Kotlin's `PackageFiles` has under a name, if anything, as what it is needed as.
+fn read<T: for<'a> From<&'a [u8]>>(
+    env: &mut Env<'_>,
+    files: &JObject<'_>,
+    name: &str,
+) -> Result<Option<T>, Failure> {
     let name = JString::new(env, name)?;
     let buffer = env
         .call_method(
@@ -118,18 +125,18 @@ fn read(env: &mut Env<'_>, files: &JObject<'_>, name: &str) -> Result<Option<Arc
     let buffer = env.cast_local::<JByteBuffer<'_>>(buffer)?;
     let size = env.get_direct_buffer_capacity(&buffer)?;
     if size == 0 {
-        return Ok(Some(Arc::new([])));
+        return Ok(Some(T::from(&[])));
     }
     let bytes = env.get_direct_buffer_address(&buffer)?;
     // SAFETY: a direct buffer has `size` bytes at its address while it lives, and `buffer` holds it until
     // after the copy; Kotlin has given it away and writes to it no more.
-    Ok(Some(
-        unsafe { std::slice::from_raw_parts(bytes, size) }.into(),
-    ))
+    Ok(Some(T::from(unsafe {
+        std::slice::from_raw_parts(bytes, size)
+    })))
 }
 
-/// `openModel(package: Long, engine: Int, precision: Int, threads: Int, beam: Int, alternatives: Int,
-/// languageModel: Boolean, silence: Double, silenceAfterSpeech: Double, longest: Double): Long`
+/// `openModel(package: Long, engine: Int, precision: Int, threads: Int, parallel: Int, beam: Int,
+/// alternatives: Int, languageModel: Boolean, silence: Double, silenceAfterSpeech: Double, longest: Double): Long`
 ///
 /// The package's handle ends here, whatever comes of it.
 #[jni_mangle("ai.sori.Native")]
@@ -140,6 +147,7 @@ pub extern "system" fn open_model<'local>(
     engine: jint,
     precision: jint,
     threads: jint,
+    parallel: jint,
     beam: jint,
     alternatives: jint,
     language_model: jboolean,
@@ -156,6 +164,7 @@ pub extern "system" fn open_model<'local>(
                 engine: engine_of(engine),
                 precision: precision_of(precision),
                 threads: count(threads).max(1),
+                parallel: count(parallel).max(1),
                 ..EngineOptions::default()
             },
             endpoint: EndpointRules {

@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use jni::objects::{JFloatArray, JObject, JShortArray, JString};
+use jni::objects::{JFloatArray, JIntArray, JObject, JObjectArray, JShortArray, JString};
 use jni::sys::{jint, jlong};
 use jni::{Env, EnvUnowned, jni_mangle};
 use sori::Stream;
 use sori::decode::{Grammar, Phrases};
 use sori_capi::handles::Registry;
 
-use crate::events::deliver;
+use crate::events::{REFERENCES, deliver};
 use crate::failure::{Failure, Throw};
 
 pub(crate) static STREAMS: Registry<Mutex<Source>> = Registry::new();
@@ -123,26 +123,41 @@ pub extern "system" fn end_utterance<'local>(
     .resolve::<Throw>();
 }
 
-/// `setPhrases(stream: Long, phrases: String, sink: EventSink)`: a phrase per line, or none.
+/// `setPhrases(stream: Long, texts: Array<String>, boosts: FloatArray, sink: EventSink): IntArray`: as many boosts as
+/// texts, or none of either; the places of those that were left out.
 #[jni_mangle("ai.sori.Native")]
 pub extern "system" fn set_phrases<'local>(
     mut env: EnvUnowned<'local>,
     _this: JObject<'local>,
     handle: jlong,
-    phrases: JString<'local>,
+    texts: JObjectArray<'local, JString<'local>>,
+    boosts: JFloatArray<'local>,
     sink: JObject<'local>,
-) {
-    env.with_env(|env: &mut Env<'_>| {
-        let list = phrases.try_to_string(env)?;
+) -> JIntArray<'local> {
+    env.with_env(|env| {
+        let mut weights = vec![0.0; texts.len(env)?];
+        boosts.get_region(env, 0, &mut weights)?;
+        let mut list = Vec::with_capacity(weights.len());
+        for (place, boost) in weights.into_iter().enumerate() {
+            // A list may have more texts than Android allows references.
+            let text = env.with_local_frame(REFERENCES, |env| -> Result<String, Failure> {
+                Ok(texts.get_element(env, place)?.try_to_string(env)?)
+            })?;
+            list.push((text, boost));
+        }
         with(handle, |source| {
             let recognizer = source.stream.recognizer();
-            let phrases =
-                Phrases::parse(list.as_bytes(), "phrases", recognizer.package().tokens())?;
+            let phrases = list.iter().map(|(text, boost)| (text.as_str(), *boost));
+            let (phrases, left_out) = Phrases::of(phrases, recognizer.package().tokens())?;
             let phrases = (!phrases.is_empty()).then(|| Arc::new(phrases));
-            deliver(env, source.stream.set_phrases(phrases), &sink)
+            deliver(env, source.stream.set_phrases(phrases), &sink)?;
+            let places: Vec<jint> = left_out.iter().map(|&place| place as jint).collect();
+            let array = JIntArray::new(env, places.len())?;
+            array.set_region(env, 0, &places)?;
+            Ok(array)
         })
     })
-    .resolve::<Throw>();
+    .resolve::<Throw>()
 }
 
 /// `setGrammar(stream: Long, grammar: String, sink: EventSink)`: a list of sentences or JSGF, or nothing.

@@ -95,6 +95,39 @@ fn kotlin_drives_the_library_on_java() {
     assert!(told.contains("tests, 0 failed"), "{told}");
     // What -Xcheck:jni says of a wrong call.
     assert!(!told.contains("in native method"), "{told}");
+    assert!(!told.contains("JNI local refs"), "{told}");
+}
+
+#[test]
+fn older_apps_and_older_phones_can_use_the_library() {
+    let Some(library) = &*LIBRARY else { return };
+    let content = run(Command::new("jar").arg("tf").arg(library)).stdout;
+    let content = String::from_utf8(content).unwrap();
+    // One of the compiler's own choice, `main`, is in other libraries, too.
+    let modules: Vec<_> = content
+        .lines()
+        .filter(|name| name.ends_with(".kotlin_module"))
+        .collect();
+    assert_eq!(modules, ["META-INF/ai.sori.kotlin_module"]);
+
+    let classes = content
+        .lines()
+        .filter_map(|name| name.strip_suffix(".class"));
+    let code = run(Command::new("javap")
+        .args(["-v", "-p", "-cp"])
+        .arg(library)
+        .args(classes))
+    .stdout;
+    let code = String::from_utf8(code).unwrap();
+    // The standard library that coroutines bring along is 2.1, and no compiler before 2.0 reads this.
+    assert!(code.contains("mv=[2,1,0]"));
+    assert_eq!(
+        code.matches("mv=[").count(),
+        code.matches("mv=[2,1,0]").count()
+    );
+    assert!(!code.contains("SpillingKt"));
+    // Only newer phones have a method of this type.
+    assert!(!code.contains("flip:()Ljava/nio/ByteBuffer;"));
 }
 
 #[test]

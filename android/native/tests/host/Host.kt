@@ -11,14 +11,18 @@ import ai.sori.EndpointRules
 import ai.sori.GrammarException
 import ai.sori.ModelException
 import ai.sori.ModelOptions
+import ai.sori.Phrase
 import ai.sori.PhrasesException
+import ai.sori.PhrasesResult
 import ai.sori.Precision
 import ai.sori.Recognizer
 import ai.sori.SoriModel
 import ai.sori.SpeechEvent
 import kotlinx.coroutines.CompletableDeferred
 import kotlinx.coroutines.CoroutineScope
+import kotlinx.coroutines.CoroutineStart
 import kotlinx.coroutines.Dispatchers
+import kotlinx.coroutines.cancel
 import kotlinx.coroutines.cancelAndJoin
 import kotlinx.coroutines.delay
 import kotlinx.coroutines.flow.first
@@ -40,12 +44,16 @@ import kotlin.system.exitProcess
 
 const val WORDS = "one two three 소리 going"
 
-/** A recording in place of a microphone; `pace` waits as one would, `endless` goes on with silence. */
+/**
+ * A recording in place of a microphone; `pace` waits as one would, `endless` goes on with silence, `ahead` has all of it
+ * before it is read.
+ */
 class Recording(
     private val samples: ShortArray,
     private val pace: Boolean = false,
     private val endless: Boolean = false,
-    private val failAfter: Int = Int.MAX_VALUE,
+    @Volatile var failAfter: Int = Int.MAX_VALUE,
+    private val ahead: Boolean = false,
 ) : AudioSource {
     override val sampleRate = 16_000
     private var next = 0
@@ -73,6 +81,8 @@ class Recording(
         next += count
         return count
     }
+
+    override fun remaining() = if (ahead) samples.copyOfRange(next, samples.size) else super.remaining()
 
     override fun close() {
         closed = true
@@ -145,6 +155,20 @@ class Tests(private val folder: File) {
             }
         }
 
+    fun `streams are asked for the graph that a file would run`() =
+        runBlocking {
+            for (engine in listOf(Engine.AUTO, Engine.TRACT)) {
+                val options = ModelOptions(engine = engine)
+                val asked = ArrayList<String>()
+                val model = SoriModel.fromStreams(options) { name -> File(folder, name).inputStream().also { asked.add(name) } }
+                val ofFile = SoriModel.fromFile(folder, options)
+                expect(ofFile.engine, model.engine, "engine")
+                expect(3, asked.size, "files of $asked")
+                model.close()
+                ofFile.close()
+            }
+        }
+
     fun `a stream may give little at first`() =
         runBlocking {
             val model =
@@ -199,9 +223,48 @@ class Tests(private val folder: File) {
             val source = Recording(samples, pace = true, endless = true)
             recognizer.listen(source).collect {
                 heard.add(it)
-                if (it is SpeechEvent.Partial && it.segment.text.endsWith("three")) recognizer.stop()
+                if (it is SpeechEvent.Partial && it.segment.text.endsWith("three")) expect(true, recognizer.stop(), "was listening")
             }
             expect("one two three", words(heard), "words")
+            expect(true, source.closed, "source closed")
+        }
+
+    fun `stopping hears what was recorded until then`() =
+        fresh { recognizer ->
+            val source = Recording(samples, pace = true, endless = true, ahead = true)
+            val heard = recognizer.listen(source).onEach { if (it is SpeechEvent.Partial) recognizer.stop() }.toList()
+            expect(WORDS, words(heard), "words")
+        }
+
+    fun `stopping what does not listen is told`() =
+        fresh { recognizer ->
+            val flow = recognizer.listen(Recording(samples))
+            expect(false, recognizer.stop(), "was listening")
+            expect(WORDS, words(flow.toList()), "words")
+            expect(false, recognizer.stop(), "was listening")
+        }
+
+    fun `a source that fails takes no words along`() =
+        fresh { recognizer ->
+            val heard = ArrayList<SpeechEvent>()
+            val source = Recording(samples, pace = true, endless = true)
+            throws<IOException>("the cable is out") {
+                recognizer.listen(source).collect {
+                    heard.add(it)
+                    if (it is SpeechEvent.Partial && it.segment.text.endsWith("three")) source.failAfter = 0
+                }
+            }
+            expect("one two three", words(heard), "words")
+        }
+
+    fun `a cancelled flow starts no source`() =
+        fresh { recognizer ->
+            val source = Recording(samples)
+            launch(start = CoroutineStart.UNDISPATCHED) {
+                cancel()
+                recognizer.listen(source).collect { }
+            }.join()
+            expect(false, source.started, "source started")
             expect(true, source.closed, "source closed")
         }
 
@@ -248,19 +311,50 @@ class Tests(private val folder: File) {
                 }
             }
             throws<IOException>("disk on fire") { SoriModel.fromStreams { throw IOException("disk on fire") } }
-            throws<EngineException>("ORT_DYLIB_PATH") { SoriModel.fromFile(folder, ModelOptions(engine = Engine.ORT)) }
+            // "no usable ONNX Runtime library", or "not part of this build".
+            throws<EngineException>("engine ort: no") { SoriModel.fromFile(folder, ModelOptions(engine = Engine.ORT)) }
             throws<AudioException>("sample rate 7 Hz") { recognizer.accept(samples, 7) }
             throws<AudioException>("sample rate 0 Hz") { recognizer.accept(samples, -1) }
             throws<IllegalArgumentException>("count: expected 0 to") { recognizer.accept(samples, count = samples.size + 1) }
-            throws<PhrasesException>("phrases:2") { recognizer.setPhrases(listOf("one", "xylophone")) }
+            throws<PhrasesException>("too much") { recognizer.setPhrases(numbers(100_000)) }
+            throws<IllegalArgumentException>("boost") { Phrase("one", 21f) }
             throws<IllegalArgumentException>("beam") { ModelOptions(beam = -1) }
+            throws<IllegalArgumentException>("parallel") { ModelOptions(parallel = 0) }
             throws<IllegalArgumentException>("endpoint rules") { EndpointRules(silence = 0.0) }
             val source = Recording(samples, failAfter = 8_000)
             throws<IOException>("the cable is out") { recognizer.listen(source).toList() }
             expect(true, source.closed, "source closed")
             expect(WORDS, words(recognizer.listen(Recording(samples)).toList()), "words after a failure")
-            expect(emptyList<SpeechEvent>(), recognizer.setPhrases(listOf("one", "going 1.5")), "phrases")
+        }
+
+    fun `phrases are taken as they are`() =
+        fresh { recognizer ->
+            val strange = listOf("Area 51", "one 5", "#1 one", "José", "").map { Phrase(it) }
+            val list = listOf(Phrase("one"), Phrase("GOING", 1.5f)) + strange
+            expect(PhrasesResult(emptyList(), strange), recognizer.setPhrases(list), "phrases")
             expect(WORDS, words(recognizer.accept(samples) + recognizer.finish()), "words with phrases")
+            recognizer.accept(samples)
+            val (events, leftOut) = recognizer.setPhrases(emptyList())
+            expect(true, events.any { it is SpeechEvent.Final }, "the utterance that phrases end")
+            expect(emptyList<Phrase>(), leftOut, "left out of nothing")
+            expect(emptyList<Phrase>(), recognizer.setPhrases(numbers(5_000)).leftOut, "left out of many")
+        }
+
+    /** Different phrases of the model's words. */
+    private fun numbers(count: Int) =
+        List(count) { number -> Phrase(number.toString(3).map { WORDS.split(' ')[it.digitToInt()] }.joinToString(" ")) }
+
+    fun `a final may have hundreds of words`() =
+        runBlocking {
+            val never = Double.POSITIVE_INFINITY
+            SoriModel.fromFile(folder, ModelOptions(endpoint = EndpointRules(never, never, never))).use { model ->
+                model.recognizer().use { recognizer ->
+                    val events = List(60) { recognizer.accept(samples) }.flatten() + recognizer.finish()
+                    val finals = events.filterIsInstance<SpeechEvent.Final>()
+                    expect(1, finals.size, "finals")
+                    expect(List(60) { WORDS }.joinToString(" "), finals.single().segment.text, "words")
+                }
+            }
         }
 
     fun `a grammar is kept to`() =

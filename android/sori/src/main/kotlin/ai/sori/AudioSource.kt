@@ -3,8 +3,9 @@ package ai.sori
 /**
  * A source of mono 16-bit samples for [Recognizer.listen].
  *
- * All calls come from one background thread of the recognizer's: [start], then [read] again and again, then [close],
- * whatever happened before.
+ * All calls come from one background thread of the recognizer's: [start], then [read] again and again, after
+ * [Recognizer.stop] once [remaining], then [close], whatever happened before. A flow that is over before it begins calls
+ * [close] only.
  */
 public interface AudioSource : AutoCloseable {
     /** Samples per second, 8,000 to 192,000. */
@@ -20,6 +21,12 @@ public interface AudioSource : AutoCloseable {
      * @return how many, or -1 at the end of the audio.
      */
     public fun read(samples: ShortArray): Int
+
+    /**
+     * What was recorded and not read yet, without waiting for more: it was said before [Recognizer.stop]. Nothing, of a
+     * source that keeps nothing.
+     */
+    public fun remaining(): ShortArray = ShortArray(0)
 
     override fun close()
 }

@@ -27,7 +27,7 @@ public class Microphone
     ) : AudioSource {
         // An activity must not be kept alive by a recording.
         private val context: Context = context.applicationContext ?: context
-        private val manager = context.getSystemService(Context.AUDIO_SERVICE) as AudioManager
+        private val manager = this.context.getSystemService(Context.AUDIO_SERVICE) as AudioManager
         private var record: AudioRecord? = null
 
         @Volatile private var focusLost = false
@@ -41,7 +41,7 @@ public class Microphone
             if (context.checkSelfPermission(Manifest.permission.RECORD_AUDIO) != PackageManager.PERMISSION_GRANTED) {
                 throw MicrophoneException("microphone: the app lacks the permission RECORD_AUDIO; ask for it before listening")
             }
-            Process.setThreadPriority(Process.THREAD_PRIORITY_URGENT_AUDIO)
+            Process.setThreadPriority(Process.THREAD_PRIORITY_AUDIO)
             focusLost = false
             if (holdFocus && !requestFocus()) {
                 throw MicrophoneException("microphone: another app holds the audio focus, as in a call; listen again later")
@@ -60,6 +60,13 @@ public class Microphone
             val count = record.read(samples, 0, samples.size)
             if (count < 0) throw MicrophoneException("microphone: reading failed (AudioRecord error $count); listen again")
             return count
+        }
+
+        override fun remaining(): ShortArray {
+            val record = record ?: return ShortArray(0)
+            val samples = ShortArray(record.bufferSizeInFrames)
+            val count = record.read(samples, 0, samples.size, AudioRecord.READ_NON_BLOCKING)
+            return samples.copyOf(maxOf(count, 0))
         }
 
         override fun close() {

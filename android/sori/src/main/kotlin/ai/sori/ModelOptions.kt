@@ -50,6 +50,8 @@ public data class EndpointRules(
  * @property engine What runs the model.
  * @property precision Which of its graphs.
  * @property threads Threads for one step; a small model gains nothing from more than one, and tract takes one in any case.
+ * @property parallel Recognizers that may be in a step at the same time; more of them wait for one another. On ONNX Runtime each
+ *   costs a copy of the weights; on tract all may be, whatever this says.
  * @property beam Hypotheses that a beam search keeps; 0 searches greedily, which is fastest.
  * @property alternatives Alternatives that a final segment brings along at most; only a beam has any.
  * @property languageModel Whether to ask the language model of the package, if it has one.
@@ -59,6 +61,7 @@ public data class ModelOptions(
     val engine: Engine = Engine.AUTO,
     val precision: Precision = Precision.AUTO,
     val threads: Int = 1,
+    val parallel: Int = 1,
     val beam: Int = 0,
     val alternatives: Int = 0,
     val languageModel: Boolean = false,
@@ -66,6 +69,7 @@ public data class ModelOptions(
 ) {
     init {
         require(threads in 1..64) { "threads: expected 1 to 64, found $threads" }
+        require(parallel in 1..64) { "parallel: expected 1 to 64, found $parallel" }
         require(beam in 0..4096) { "beam: expected 0 to 4096, found $beam" }
         require(alternatives in 0..1000) { "alternatives: expected 0 to 1000, found $alternatives" }
     }

@@ -2,6 +2,7 @@ package ai.sori
 
 import java.io.FileNotFoundException
 import java.io.InputStream
+import java.nio.Buffer
 import java.nio.ByteBuffer
 
 /** The Rust side. Handles are numbers that it looks up: one that was closed throws [ClosedException]. */
@@ -19,6 +20,7 @@ internal object Native {
         engine: Int,
         precision: Int,
         threads: Int,
+        parallel: Int,
         beam: Int,
         alternatives: Int,
         languageModel: Boolean,
@@ -41,7 +43,8 @@ internal object Native {
 
     external fun endUtterance(stream: Long, sink: EventSink)
 
-    external fun setPhrases(stream: Long, phrases: String, sink: EventSink)
+    /** The places of those that were left out. */
+    external fun setPhrases(stream: Long, texts: Array<String>, boosts: FloatArray, sink: EventSink): IntArray
 
     external fun setGrammar(stream: Long, grammar: String, sink: EventSink)
 
@@ -70,14 +73,19 @@ internal class PackageFiles(private val open: (String) -> InputStream) {
                 if (count < 0) break
                 if (bytes.remaining() < count) {
                     val size = maxOf(2L * bytes.capacity(), bytes.position().toLong() + count).coerceAtMost(Int.MAX_VALUE.toLong())
-                    bytes.flip()
+                    flip(bytes)
                     bytes = ByteBuffer.allocateDirect(size.toInt()).put(bytes)
                 }
                 bytes.put(piece, 0, count)
             }
-            bytes.flip()
+            flip(bytes)
             bytes.slice()
         }
+    }
+
+    // Older phones know no `flip` of ByteBuffer's own.
+    private fun flip(buffer: Buffer) {
+        buffer.flip()
     }
 
     private companion object {

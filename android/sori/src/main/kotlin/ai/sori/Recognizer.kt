@@ -2,8 +2,10 @@ package ai.sori
 
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.NonCancellable
+import kotlinx.coroutines.currentCoroutineContext
 import kotlinx.coroutines.flow.Flow
 import kotlinx.coroutines.flow.flow
+import kotlinx.coroutines.isActive
 import kotlinx.coroutines.withContext
 import java.util.concurrent.atomic.AtomicLong
 import java.util.concurrent.atomic.AtomicReference
@@ -64,14 +66,20 @@ public class Recognizer internal constructor(handle: Long) : AutoCloseable {
     public fun endUtterance(): List<SpeechEvent> = alone { Native.endUtterance(handle.get(), it) }
 
     /**
-     * Ends the utterance, then prefers these phrases (names, commands, contacts), or none. A phrase may end in a
-     * number, if its letters are to count for more or less than 0.5.
+     * Ends the utterance, then prefers these phrases (names, commands, contacts), or none. Those that the model cannot
+     * spell are left out, and returned.
      *
-     * @throws PhrasesException when the model cannot spell one.
+     * @throws PhrasesException when there are more than 100,000, or they have more than 2,000,000 letters in all.
      */
     @Throws(SoriException::class)
-    public fun setPhrases(phrases: Collection<String>): List<SpeechEvent> =
-        alone { Native.setPhrases(handle.get(), phrases.joinToString("\n"), it) }
+    public fun setPhrases(phrases: Collection<Phrase>): PhrasesResult {
+        val list = phrases.toList()
+        val texts = Array(list.size) { list[it].text }
+        val boosts = FloatArray(list.size) { list[it].boost }
+        var leftOut = IntArray(0)
+        val events = alone { leftOut = Native.setPhrases(handle.get(), texts, boosts, it) }
+        return PhrasesResult(events, leftOut.map { list[it] })
+    }
 
     /**
      * Ends the utterance, then hears sentences of [grammar] only: a sentence per line, or JSGF. Other speech gives a
@@ -86,7 +94,7 @@ public class Recognizer internal constructor(handle: Long) : AutoCloseable {
      * Listens to [source] while the flow is collected, on a thread of its own.
      *
      * - The flow completes when the source ends, after [stop], or when the recognizer is closed. It throws what the
-     *   source throws, and [SoriException].
+     *   source throws, and [SoriException], after the words from before.
      * - When its collector is cancelled, the source is closed and what was heard is dropped.
      * - Audio never waits for the collector: a slow one misses partial events that newer ones replaced, and no other.
      * - One flow at a time: a second collector gets an [IllegalStateException].
@@ -96,6 +104,7 @@ public class Recognizer internal constructor(handle: Long) : AutoCloseable {
             val listening = Listening(source)
             check(current.compareAndSet(null, listening)) { "recognizer: it is listening already; stop that flow first, or open another recognizer" }
             try {
+                listening.cancelled = !currentCoroutineContext().isActive
                 listening.thread.start()
                 while (true) emit(listening.mailbox.take() ?: break)
             } finally {
@@ -110,9 +119,16 @@ public class Recognizer internal constructor(handle: Long) : AutoCloseable {
             }
         }
 
-    /** Ends what [listen] hears, as if its source had ended: the last words come, and the flow completes. */
-    public fun stop() {
-        current.get()?.stopped = true
+    /**
+     * Ends what [listen] hears, as if its source had ended: what was recorded until now is heard, the last words come, and
+     * the flow completes.
+     *
+     * @return whether it was listening. A flow that is not collected yet begins all the same; to have it not begin, cancel it.
+     */
+    public fun stop(): Boolean {
+        val listening = current.get() ?: return false
+        listening.stopped = true
+        return true
     }
 
     /** Closes the recognizer, also while it listens; closing it again does nothing. */
@@ -140,26 +156,34 @@ public class Recognizer internal constructor(handle: Long) : AutoCloseable {
         val thread = Thread({ run() }, "sori")
 
         private fun run() {
-            try {
-                source.use { hear(it) }
-                if (cancelled) Native.reset(handle.get()) else tell { Native.finish(handle.get(), it) }
-                mailbox.end(null)
-            } catch (_: ClosedException) {
-                mailbox.end(null)
-            } catch (e: Throwable) {
-                if (handle.get() != 0L) runCatching { Native.reset(handle.get()) }
-                mailbox.end(e)
-            }
+            val heard = runCatching { source.use { hear(it) } }
+            val ended =
+                runCatching {
+                    if (cancelled) Native.reset(handle.get()) else tell { Native.finish(handle.get(), it) }
+                }
+            // An engine that fails leaves the words from before to the next call.
+            if (ended.isFailure) runCatching { tell { Native.endUtterance(handle.get(), it) } }
+            val failure = heard.exceptionOrNull() ?: ended.exceptionOrNull()
+            mailbox.end(failure.takeUnless { it is ClosedException })
         }
 
         private fun hear(source: AudioSource) {
+            // Nobody is recorded for a flow that is over.
+            if (stopped || cancelled) return
             source.start()
             val samples = ShortArray((source.sampleRate / PIECES_PER_SECOND).coerceIn(1, MOST_SAMPLES))
             while (!stopped && !cancelled) {
                 val count = source.read(samples)
                 if (count < 0) return
-                tell { Native.acceptShorts(handle.get(), source.sampleRate, samples, count, it) }
+                accept(samples, count)
             }
+            if (cancelled) return
+            val remaining = source.remaining()
+            accept(remaining, remaining.size)
+        }
+
+        private fun accept(samples: ShortArray, count: Int) {
+            tell { Native.acceptShorts(handle.get(), source.sampleRate, samples, count, it) }
         }
 
         private fun tell(call: (EventSink) -> Unit) {

@@ -12,7 +12,7 @@ public class AudioException(message: String) : SoriException(message)
 /** No engine can run the model, or a step failed. After a failed step, [Recognizer.reset]. */
 public class EngineException(message: String) : SoriException(message)
 
-/** A phrase cannot be spelled with the model's tokens, or there are too many. */
+/** There are too many phrases. */
 public class PhrasesException(message: String) : SoriException(message)
 
 /** The grammar is none, or the model cannot spell it. */

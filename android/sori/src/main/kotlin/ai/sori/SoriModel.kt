@@ -100,6 +100,7 @@ public class SoriModel private constructor(handle: Long) : AutoCloseable {
                 options.engine.ordinal,
                 options.precision.ordinal,
                 options.threads,
+                options.parallel,
                 options.beam,
                 options.alternatives,
                 options.languageModel,
