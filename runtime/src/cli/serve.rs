@@ -48,6 +48,9 @@ pub(super) struct Serve {
     /// Size of a file, in MB.
     #[arg(long, value_name = "MB", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=4096))]
     max_upload: u32,
+    /// How long a file may sound, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 4 * 3600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    max_duration: u64,
     /// Length of a WebSocket session, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 4 * 3600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     max_session: u64,
@@ -111,6 +114,7 @@ impl Serve {
                 streams: self.max_streams as usize,
                 connections: self.max_connections as usize,
                 upload: self.max_upload as usize * 1_000_000,
+                duration: Duration::from_secs(self.max_duration),
                 session: Duration::from_secs(self.max_session),
                 idle: Duration::from_secs(self.idle_timeout),
             },
@@ -118,7 +122,9 @@ impl Serve {
             recognizer: opened.recognizer.clone(),
         };
         let closing = closing_on_signal()?;
-        eprintln!("sori: captions at http://{address}/; Ctrl-C ends");
+        super::say(format_args!(
+            "sori: captions at http://{address}/; Ctrl-C ends"
+        ));
         serve::run(
             listener,
             settings,
@@ -146,11 +152,9 @@ fn closing_on_signal() -> anyhow::Result<Closing> {
 }
 
 fn origin(text: &str) -> Result<String, String> {
-    let text = text.trim_end_matches('/');
-    match text.split_once("://") {
-        Some(("http" | "https", host)) if !host.is_empty() && !host.contains('/') => {
-            Ok(text.to_owned())
-        }
+    let origin = serve::plain_origin(text.trim_end_matches('/'));
+    match origin.split_once("://") {
+        Some(("http" | "https", host)) if !host.is_empty() && !host.contains('/') => Ok(origin),
         _ => Err(
             "expected a page's origin, as https://example.org or http://localhost:3000".to_owned(),
         ),

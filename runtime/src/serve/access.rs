@@ -24,7 +24,7 @@ use super::refusal::Refusal;
 pub(crate) struct Access {
     /// Any of them opens the door; without one it is open.
     pub(crate) tokens: Vec<String>,
-    /// Web pages of other servers that may use this one, as `https://example.org`.
+    /// Web pages of other servers that may use this one, as [`plain_origin`] writes them.
     pub(crate) origins: Vec<String>,
     /// The server is heard on this machine only.
     pub(crate) loopback: bool,
@@ -108,24 +108,16 @@ impl Access {
             || name
                 .parse::<IpAddr>()
                 .is_ok_and(|address| address.is_loopback())
-            || self
-                .origins
-                .iter()
-                .any(|origin| authority_of(origin) == Some(authority.as_str()))
+            || self.origins.iter().any(|origin| is_host_of(host, origin))
     }
 
     /// Whether a page is the server's own or one that may use it.
     fn is_ours(&self, origin: &str, host: Option<&str>) -> bool {
-        let own = authority_of(origin)
-            .zip(host)
-            .is_some_and(|(page, host)| page.eq_ignore_ascii_case(host));
-        own || self.allows(origin)
+        host.is_some_and(|host| is_host_of(host, origin)) || self.allows(origin)
     }
 
     fn allows(&self, origin: &str) -> bool {
-        self.origins
-            .iter()
-            .any(|allowed| allowed.eq_ignore_ascii_case(origin))
+        self.origins.contains(&plain_origin(origin))
     }
 
     fn has_token(&self, uri: &Uri, headers: &HeaderMap) -> bool {
@@ -148,9 +140,25 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name).map(|value| value.to_str().unwrap_or("?"))
 }
 
-/// `example.org:8080` of `https://example.org:8080`.
-fn authority_of(origin: &str) -> Option<&str> {
-    origin.split_once("://").map(|(_, authority)| authority)
+/// The origin of a page as browsers write it: in lower case, without the port that its scheme has anyway.
+pub(crate) fn plain_origin(origin: &str) -> String {
+    let mut origin = origin.to_ascii_lowercase();
+    let port = match origin.split_once("://") {
+        Some(("http", _)) => ":80",
+        Some(("https", _)) => ":443",
+        _ => return origin,
+    };
+    if origin.ends_with(port) {
+        origin.truncate(origin.len() - port.len());
+    }
+    origin
+}
+
+/// Whether a name in `Host` is that of a page's server.
+fn is_host_of(host: &str, origin: &str) -> bool {
+    origin.split_once("://").is_some_and(|(scheme, _)| {
+        plain_origin(&format!("{scheme}://{host}")) == plain_origin(origin)
+    })
 }
 
 /// Compares in a time that does not tell how much of a guess is right.
@@ -273,14 +281,49 @@ mod tests {
             ..Access::default()
         };
         let origin = ("origin", "https://captions.example");
-        for host in ["127.0.0.1:2700", "captions.example"] {
-            assert_eq!(code(&access, "/vosk", &[("host", host), origin]), None);
+        for host in [
+            "127.0.0.1:2700",
+            "captions.example",
+            "Captions.Example",
+            "captions.example:443",
+        ] {
+            assert_eq!(
+                code(&access, "/vosk", &[("host", host), origin]),
+                None,
+                "{host}"
+            );
         }
-        let headers = [
-            ("host", "127.0.0.1:2700"),
-            ("origin", "https://other.example"),
-        ];
-        assert_eq!(code(&access, "/vosk", &headers), Some("foreign_origin"));
+        assert_eq!(
+            code(&access, "/vosk", &[("host", "captions.example:80"), origin]),
+            Some("unknown_host")
+        );
+        for other in [
+            "https://other.example",
+            "http://captions.example",
+            "https://captions.example:444",
+        ] {
+            let headers = [("host", "127.0.0.1:2700"), ("origin", other)];
+            assert_eq!(
+                code(&access, "/vosk", &headers),
+                Some("foreign_origin"),
+                "{other}"
+            );
+        }
+    }
+
+    #[test]
+    fn origins_are_written_as_browsers_write_them() {
+        for (written, plain) in [
+            ("https://captions.example:443", "https://captions.example"),
+            ("HTTPS://Captions.Example", "https://captions.example"),
+            ("http://captions.example:80", "http://captions.example"),
+            ("http://captions.example:443", "http://captions.example:443"),
+            ("https://[::1]:443", "https://[::1]"),
+            ("http://localhost:8080", "http://localhost:8080"),
+            ("null", "null"),
+        ] {
+            assert_eq!(plain_origin(written), plain);
+        }
     }
 
     #[test]

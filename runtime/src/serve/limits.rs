@@ -10,6 +10,8 @@ pub(crate) struct Limits {
     pub(crate) connections: usize,
     /// Bytes of an uploaded file.
     pub(crate) upload: usize,
+    /// How long an uploaded file may sound: a few bytes can be hours of silence.
+    pub(crate) duration: Duration,
     /// Length of a WebSocket session.
     pub(crate) session: Duration,
     /// Time without sound from a client, or without a client taking what it is sent.

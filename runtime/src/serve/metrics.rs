@@ -76,7 +76,7 @@ impl Metrics {
         self.refused.count(code);
     }
 
-    /// A stream ended in an error.
+    /// A stream or a file that was begun ended in an error, of which the client was told this `code`.
     pub(crate) fn error(&self, code: &'static str) {
         self.errors.count(code);
     }
@@ -124,7 +124,7 @@ impl Metrics {
                 "sori_errors_total",
                 "code",
                 &self.errors,
-                "Streams that ended in an error.",
+                "Streams and files that ended in an error.",
             ),
         ] {
             head(out, name, "counter", help)?;

@@ -24,7 +24,7 @@ use anyhow::Context;
 use sori::Recognizer;
 use tokio::sync::{Semaphore, watch};
 
-pub(crate) use access::{Access, read_tokens};
+pub(crate) use access::{Access, plain_origin, read_tokens};
 pub(crate) use limits::Limits;
 pub(crate) use room::{Model, Opener};
 

@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// An HTTP error: `{"error": {message, type, param, code}}`.
+/// An HTTP error: `{"error": {message, type, param, code}}`, with the `text` so far if some was heard.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
@@ -14,6 +14,8 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
     /// The form field that is meant.
     pub(crate) param: Option<&'static str>,
+    /// What was said before it came to this.
+    pub(crate) text: Option<String>,
 }
 
 impl Refusal {
@@ -23,6 +25,7 @@ impl Refusal {
             code,
             message: message.into(),
             param: None,
+            text: None,
         }
     }
 
@@ -49,12 +52,15 @@ impl IntoResponse for Refusal {
             true => "server_error",
             false => "invalid_request_error",
         };
-        let body = json!({"error": {
+        let mut body = json!({"error": {
             "message": self.message,
             "type": kind,
             "param": self.param,
             "code": self.code,
         }});
+        if let Some(text) = self.text {
+            body["error"]["text"] = text.into();
+        }
         let mut response = json_response(&body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::body::Bytes;
 use cpu_time::ThreadTime;
@@ -213,8 +213,8 @@ pub(crate) struct Hearing<S> {
 /// What a piece of sound brought.
 pub(crate) struct Heard {
     pub(crate) events: Vec<Event>,
-    /// The source has more to give.
-    pub(crate) more: bool,
+    /// Whether the source has more to give; an error when this was the last that could be heard.
+    pub(crate) more: Result<bool, Failure>,
 }
 
 impl<S: Source> Hearing<S> {
@@ -228,18 +228,26 @@ impl<S: Source> Hearing<S> {
         self.heard
     }
 
-    /// Hears what the source has, a second at most.
+    /// Hears what the source has, a second at most: also what it gave before it failed.
     pub(crate) async fn step(&mut self) -> Result<Heard, Failure> {
         self.work(|work| {
             work.samples.clear();
             let rate = work.source.sample_rate();
-            let mut more = true;
-            while more && work.samples.len() < rate as usize {
-                more = work.source.read(&mut work.samples)?;
+            let mut more = Ok(true);
+            while matches!(more, Ok(true)) && work.samples.len() < rate as usize {
+                more = work.source.read(&mut work.samples);
             }
-            let events = work.stream.accept(rate, &work.samples)?.collect();
+            let heard = work.stream.accept(rate, &work.samples).map(drop);
+            if heard.is_err() {
+                // What was said before is said.
+                work.stream.end_utterance();
+            }
+            let events = work.stream.events().collect();
+            let more = heard
+                .map_err(Failure::from)
+                .and(more.map_err(Failure::from));
             let seconds = work.samples.len() as f64 / f64::from(rate.max(1));
-            Ok((Heard { events, more }, seconds))
+            (Heard { events, more }, seconds)
         })
         .await
     }
@@ -254,32 +262,37 @@ impl<S: Source> Hearing<S> {
             let recognizer = work.stream.recognizer();
             let ended = grammar(recognizer.package().tokens())
                 .map(|grammar| work.stream.set_grammar(grammar.map(Arc::new)).collect());
-            Ok((ended, 0.0))
+            (ended, 0.0)
         })
         .await
     }
 
     /// Ends the sound: what is still to be said. The stream begins again at 0.
-    pub(crate) async fn finish(&mut self) -> Result<Vec<Event>, Failure> {
-        self.work(|work| Ok((work.stream.finish()?.collect(), 0.0)))
-            .await
+    pub(crate) async fn finish(&mut self) -> Result<Heard, Failure> {
+        self.work(|work| {
+            let finished = work.stream.finish().map(drop);
+            let more = finished.map(|()| false).map_err(Failure::from);
+            let events = work.stream.events().collect();
+            (Heard { events, more }, 0.0)
+        })
+        .await
     }
 
+    /// Has a thread do a `job`, which tells how many seconds of sound it heard, too.
     async fn work<T: Send + 'static>(
         &mut self,
-        job: impl FnOnce(&mut Work<S>) -> Result<(T, f64), Failure> + Send + 'static,
+        job: impl FnOnce(&mut Work<S>) -> (T, f64) + Send + 'static,
     ) -> Result<T, Failure> {
         let mut work = self.work.take().ok_or(Failure::Panicked)?;
         let came = Instant::now();
         // A panic ends with this thread's work: the pool catches it.
         let done = spawn_blocking(move || {
             let cpu = ThreadTime::now();
-            let result = job(&mut work);
-            (work, result, cpu.elapsed())
+            let (result, seconds) = job(&mut work);
+            (work, result, seconds, cpu.elapsed())
         });
-        let (work, result, cpu): (_, _, Duration) = done.await.map_err(|_| Failure::Panicked)?;
+        let (work, result, seconds, cpu) = done.await.map_err(|_| Failure::Panicked)?;
         self.work = Some(work);
-        let (result, seconds) = result?;
         self.heard += seconds;
         self.metrics.heard(seconds, cpu, came.elapsed());
         Ok(result)

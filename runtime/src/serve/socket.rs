@@ -79,7 +79,10 @@ impl Fault {
 
     /// Whether what was heard before may still be finished.
     pub(crate) fn is_orderly(&self) -> bool {
-        matches!(self, Self::Closing | Self::Idle(_) | Self::TooLong(_))
+        matches!(
+            self,
+            Self::Closing | Self::Idle(_) | Self::TooLong(_) | Self::Failure(Failure::Audio(_))
+        )
     }
 
     fn close_code(&self) -> u16 {
@@ -177,6 +180,9 @@ fn fault(error: axum::Error) -> Fault {
     let error = error.into_inner();
     match error.downcast_ref::<tungstenite::Error>() {
         Some(tungstenite::Error::Capacity(_)) => Fault::TooLarge,
+        Some(tungstenite::Error::Utf8(_)) => {
+            Fault::BadMessage("a text message is not UTF-8; send sound as binary messages".into())
+        }
         Some(
             tungstenite::Error::Io(_)
             | tungstenite::Error::ConnectionClosed

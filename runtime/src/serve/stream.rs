@@ -106,7 +106,13 @@ async fn converse(server: &Server, seat: Seat, client: &mut Client) -> Result<()
     {
         return end;
     }
-    tell(client, hearing.finish().await?, partials).await?;
+    let last = hearing.finish().await?;
+    tell(client, last.events, partials).await?;
+    last.more?;
+    // Not all that was sent has been heard.
+    if let Err(Fault::Failure(_)) = end {
+        return end;
+    }
     let milliseconds = (hearing.seconds() * 1e3).round();
     let done = json!({"event": "end", "duration": milliseconds / 1e3});
     client.say(done.to_string()).await?;
@@ -166,7 +172,7 @@ async fn hear(
                 while more {
                     let heard = hearing.step().await?;
                     tell(client, heard.events, partials).await?;
-                    more = heard.more;
+                    more = heard.more?;
                 }
             }
             Given::Text(text) => {

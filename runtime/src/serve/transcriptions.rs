@@ -23,8 +23,9 @@ use tokio::time::timeout;
 
 use super::Server;
 use super::limits::Limits;
+use super::metrics::Metrics;
 use super::refusal::{Refusal, json_response};
-use super::room::{Failure, Hearing};
+use super::room::{Failure, Hearing, Seat};
 
 /// What a client asks for.
 #[derive(Default)]
@@ -65,17 +66,42 @@ impl ResponseFormat {
     }
 }
 
+/// A form that was received, and the right to have its file heard.
+struct Order {
+    form: Form,
+    name: String,
+    bytes: Bytes,
+    place: OwnedSemaphorePermit,
+    seat: Seat,
+}
+
+/// Why a file is not heard, or not to its end.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("the file sounds for longer than {0:?}; split it")]
+    TooLong(Duration),
+    #[error(transparent)]
+    Failure(#[from] Failure),
+}
+
 pub(crate) async fn create(State(server): State<Arc<Server>>, request: Request) -> Response {
-    match transcribe(&server, request).await {
-        Ok(response) => response,
+    let order = match receive(&server, request).await {
+        Ok(order) => order,
         Err(refusal) => {
             server.metrics.refused(refusal.code);
+            return refusal.into_response();
+        }
+    };
+    match transcribe(&server, order).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            server.metrics.error(refusal.code);
             refusal.into_response()
         }
     }
 }
 
-async fn transcribe(server: &Arc<Server>, request: Request) -> Result<Response, Refusal> {
+async fn receive(server: &Arc<Server>, request: Request) -> Result<Order, Refusal> {
     let full = || Refusal::full("places for files", Limits::UPLOADS);
     let place = Arc::clone(&server.uploads)
         .try_acquire_owned()
@@ -84,7 +110,7 @@ async fn transcribe(server: &Arc<Server>, request: Request) -> Result<Response, 
         let form = Multipart::from_request(request, server).await?;
         Form::read(form, &server.limits).await
     };
-    let form = timeout(Limits::UPLOAD_TIME, receiving)
+    let mut form = timeout(Limits::UPLOAD_TIME, receiving)
         .await
         .map_err(|_| {
             let message = format!("the file did not arrive within {:?}", Limits::UPLOAD_TIME);
@@ -93,47 +119,125 @@ async fn transcribe(server: &Arc<Server>, request: Request) -> Result<Response, 
     form.check_language(&server.room.model.language)?;
     let (name, bytes) = form
         .file
-        .clone()
+        .take()
         .ok_or_else(|| Refusal::invalid("file", "the form has no file; expected a field `file`"))?;
     let seat = server.room.seat("file");
     let seat = seat.ok_or_else(|| Refusal::full("streams", server.limits.streams))?;
+    Ok(Order {
+        form,
+        name,
+        bytes,
+        place,
+        seat,
+    })
+}
+
+async fn transcribe(server: &Arc<Server>, order: Order) -> Result<Response, Refusal> {
+    let Order {
+        form,
+        name,
+        bytes,
+        place,
+        seat,
+    } = order;
     let open = move || AudioFile::from_bytes(bytes, &name);
-    let hearing = server.room.open(seat, open).await.map_err(refuse)?;
+    let hearing = server.room.open(seat, open).await.map_err(Fault::from)?;
+    let segments = Segments::of(hearing, server.limits.duration);
     if form.stream {
-        let events = stream::unfold(Some(Telling::of(hearing, place)), Telling::next);
+        let telling = Telling::of(segments, Arc::clone(&server.metrics), place);
+        let events = stream::unfold(Some(telling), Telling::next);
         return Ok(Sse::new(events).into_response());
     }
-    let (segments, duration) = listen(hearing).await.map_err(refuse)?;
+    let (segments, duration) = segments.all().await;
+    let duration = duration.map_err(|fault| Refusal {
+        text: Some(text_of(&segments)),
+        ..fault.into()
+    })?;
     form.answer(&segments, duration, &server.room.model.language)
 }
 
-/// The whole file.
-async fn listen(mut hearing: Hearing<AudioFile>) -> Result<(Vec<Segment>, f64), Failure> {
-    let mut segments = Vec::new();
-    let mut more = true;
-    while more {
-        let heard = hearing.step().await?;
-        segments.extend(heard.events.into_iter().filter_map(finished));
-        more = heard.more;
-    }
-    segments.extend(hearing.finish().await?.into_iter().filter_map(finished));
-    Ok((segments, hearing.seconds()))
+/// The segments of a file, found one after the other.
+struct Segments {
+    hearing: Hearing<AudioFile>,
+    /// How long the file may sound.
+    longest: Duration,
+    /// Those that nobody took yet.
+    waiting: VecDeque<Segment>,
+    /// Whether there is more to hear, or why not.
+    more: Result<bool, Fault>,
 }
 
-fn finished(event: Event) -> Option<Segment> {
-    match event {
-        Event::Final(segment) => Some(segment),
-        _ => None,
-    }
-}
-
-fn refuse(failure: Failure) -> Refusal {
-    match failure {
-        Failure::Audio(error) => Refusal::invalid("file", error.to_string()),
-        Failure::Recognizer(_) | Failure::Panicked => {
-            let status = StatusCode::INTERNAL_SERVER_ERROR;
-            Refusal::new(status, failure.code(), failure.to_string())
+impl Segments {
+    fn of(hearing: Hearing<AudioFile>, longest: Duration) -> Self {
+        Self {
+            hearing,
+            longest,
+            waiting: VecDeque::new(),
+            more: Ok(true),
         }
+    }
+
+    /// The next one; `None` after the last. Of a file that breaks, what was said before comes before the error.
+    async fn next(&mut self) -> Result<Option<Segment>, Fault> {
+        while self.waiting.is_empty() && matches!(self.more, Ok(true)) {
+            self.more = self.hear().await;
+        }
+        match self.waiting.pop_front() {
+            Some(segment) => Ok(Some(segment)),
+            None => std::mem::replace(&mut self.more, Ok(false)).map(|_| None),
+        }
+    }
+
+    /// All of them, and the seconds that they were found in, or why that is not the whole file.
+    async fn all(mut self) -> (Vec<Segment>, Result<f64, Fault>) {
+        let mut segments = Vec::new();
+        loop {
+            match self.next().await {
+                Ok(Some(segment)) => segments.push(segment),
+                Ok(None) => return (segments, Ok(self.hearing.seconds())),
+                Err(fault) => return (segments, Err(fault)),
+            }
+        }
+    }
+
+    /// Hears a second more, or what is left at the end; tells whether there is more.
+    async fn hear(&mut self) -> Result<bool, Fault> {
+        let heard = self.hearing.step().await?;
+        self.keep(heard.events);
+        let end = match heard.more {
+            Ok(_) if self.hearing.seconds() > self.longest.as_secs_f64() => {
+                Err(Fault::TooLong(self.longest))
+            }
+            Ok(true) => return Ok(true),
+            Ok(false) => Ok(false),
+            Err(failure @ Failure::Audio(_)) => Err(failure.into()),
+            // No stream is left to be finished.
+            Err(failure) => return Err(failure.into()),
+        };
+        let last = self.hearing.finish().await?;
+        self.keep(last.events);
+        end.and(last.more.map_err(Fault::from))
+    }
+
+    fn keep(&mut self, events: Vec<Event>) {
+        let segments = events.into_iter().filter_map(|event| match event {
+            Event::Final(segment) => Some(segment),
+            _ => None,
+        });
+        self.waiting.extend(segments);
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        let (status, code) = match &fault {
+            Fault::TooLong(_) => (StatusCode::PAYLOAD_TOO_LARGE, "file_too_long"),
+            Fault::Failure(Failure::Audio(error)) => {
+                return Self::invalid("file", error.to_string());
+            }
+            Fault::Failure(failure) => (StatusCode::INTERNAL_SERVER_ERROR, failure.code()),
+        };
+        Self::new(status, code, fault.to_string())
     }
 }
 
@@ -319,7 +423,7 @@ fn subtitles(format: Format, segments: &[Segment], duration: f64) -> Result<Stri
         writer.finish(duration)
     };
     // Memory takes whatever is written.
-    write().map_err(|_| refuse(Failure::Panicked))?;
+    write().map_err(|_| Fault::from(Failure::Panicked))?;
     Ok(String::from_utf8_lossy(&out).into_owned())
 }
 
@@ -355,43 +459,26 @@ fn rounded(number: f64, unit: f64) -> f64 {
 
 /// A transcription that is told while it is made.
 struct Telling {
-    hearing: Hearing<AudioFile>,
-    /// Segments that have not been told.
-    waiting: VecDeque<Segment>,
+    segments: Segments,
+    /// Told so far.
     text: String,
-    over: bool,
+    metrics: Arc<Metrics>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Telling {
-    fn of(hearing: Hearing<AudioFile>, place: OwnedSemaphorePermit) -> Self {
+    fn of(segments: Segments, metrics: Arc<Metrics>, place: OwnedSemaphorePermit) -> Self {
         Self {
-            hearing,
-            waiting: VecDeque::new(),
+            segments,
             text: String::new(),
-            over: false,
+            metrics,
             _place: place,
         }
     }
 
     /// Hears until a segment is finished; `None` at the end.
-    async fn hear(&mut self) -> Result<Option<Value>, Failure> {
-        while self.waiting.is_empty() && !self.over {
-            let heard = self.hearing.step().await?;
-            self.waiting
-                .extend(heard.events.into_iter().filter_map(finished));
-            if !heard.more {
-                self.waiting.extend(
-                    self.hearing
-                        .finish()
-                        .await?
-                        .into_iter()
-                        .filter_map(finished),
-                );
-                self.over = true;
-            }
-        }
-        let Some(segment) = self.waiting.pop_front() else {
+    async fn hear(&mut self) -> Result<Option<Value>, Fault> {
+        let Some(segment) = self.segments.next().await? else {
             return Ok(None);
         };
         let space = if self.text.is_empty() || segment.text.is_empty() {
@@ -418,12 +505,13 @@ impl Telling {
                 let done = json!({
                     "type": "transcript.text.done",
                     "text": telling.text,
-                    "usage": usage(telling.hearing.seconds()),
+                    "usage": usage(telling.segments.hearing.seconds()),
                 });
                 (done, None)
             }
-            Err(failure) => {
-                let refusal = refuse(failure);
+            Err(fault) => {
+                let refusal = Refusal::from(fault);
+                telling.metrics.error(refusal.code);
                 let error = json!({"message": refusal.message, "code": refusal.code});
                 (json!({"type": "error", "error": error}), None)
             }

@@ -53,6 +53,44 @@ struct Style {
     alternatives: bool,
 }
 
+/// What was heard and is not told yet.
+#[derive(Default)]
+struct Untold {
+    finished: Vec<Segment>,
+    /// What is being said; told with every reply that has nothing finished.
+    partial: String,
+}
+
+impl Untold {
+    fn take(&mut self, events: Vec<Event>) {
+        for event in events {
+            match event {
+                Event::Partial(segment) => self.partial = segment.text,
+                Event::Final(segment) => {
+                    self.partial.clear();
+                    self.finished.push(segment);
+                }
+                // A search may have taken its words back.
+                Event::Endpoint(_) => self.partial.clear(),
+                _ => {}
+            }
+        }
+    }
+
+    /// What was finished, else what is being said.
+    fn reply(&mut self, style: &Style) -> Value {
+        match self.finished.is_empty() {
+            true => json!({"partial": self.partial}),
+            false => self.result(style),
+        }
+    }
+
+    /// What was finished, if anything.
+    fn result(&mut self, style: &Style) -> Value {
+        result(&std::mem::take(&mut self.finished), style)
+    }
+}
+
 pub(crate) async fn upgrade(
     State(server): State<Arc<Server>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -77,14 +115,13 @@ async fn converse(server: &Server, seat: Seat, client: &mut Client) -> Result<()
         words: true,
         alternatives: false,
     };
-    let mut partial = String::new();
-    // Ended by a new list of phrases, and not told yet.
-    let mut untold = Vec::new();
+    let mut untold = Untold::default();
     loop {
-        let reply = match client.hear().await {
+        match client.hear().await {
             Given::Sound(bytes) => {
-                let finished = std::mem::take(&mut untold);
-                sound(&mut hearing, &bytes, &style, &mut partial, finished).await?
+                let heard = sound(&mut hearing, &bytes, &mut untold).await;
+                client.say(untold.reply(&style).to_string()).await?;
+                heard?;
             }
             Given::Text(text) => {
                 let message: Message = serde_json::from_str(&text).map_err(|error| {
@@ -95,31 +132,42 @@ async fn converse(server: &Server, seat: Seat, client: &mut Client) -> Result<()
                     configure(&mut hearing, &mut style, &config)?;
                     if let Some(phrases) = config.phrase_list {
                         let ended = hearing.restrict(move |tokens| grammar(&phrases, tokens));
-                        untold.extend(finals(ended.await?.map_err(Fault::BadMessage)?));
+                        untold.take(ended.await?.map_err(Fault::BadMessage)?);
+                        untold.partial.clear();
                     }
                     continue;
                 }
                 if message.eof.is_none() && message.reset.is_none() {
                     continue;
                 }
-                untold.extend(finals(hearing.finish().await?));
-                let last = result(&std::mem::take(&mut untold), &style);
-                partial.clear();
+                finish(client, &mut hearing, &mut untold, &style).await?;
                 if message.eof.is_some() {
-                    return client.say(last.to_string()).await;
+                    return Ok(());
                 }
-                last
             }
-            Given::End(fault) if fault.is_orderly() => {
-                untold.extend(finals(hearing.finish().await?));
-                let last = result(&untold, &style);
-                client.say(last.to_string()).await?;
+            Given::End(fault) => {
+                if fault.is_orderly() {
+                    finish(client, &mut hearing, &mut untold, &style).await?;
+                }
                 return Err(fault);
             }
-            Given::End(fault) => return Err(fault),
-        };
-        client.say(reply.to_string()).await?;
+        }
     }
+}
+
+/// Ends the sound, and tells all that is left.
+async fn finish(
+    client: &mut Client,
+    hearing: &mut Hearing<Pcm>,
+    untold: &mut Untold,
+    style: &Style,
+) -> Result<(), Fault> {
+    let last = hearing.finish().await?;
+    untold.take(last.events);
+    untold.partial.clear();
+    client.say(untold.result(style).to_string()).await?;
+    last.more?;
+    Ok(())
 }
 
 fn pcm(rate: f64) -> Result<Pcm, sori::audio::AudioError> {
@@ -168,14 +216,12 @@ fn grammar(phrases: &[String], tokens: &Tokens) -> Result<Option<Grammar>, Strin
     }))
 }
 
-/// Hears one message and makes its reply, of what was `finished` before it, too.
+/// Hears one message.
 async fn sound(
     hearing: &mut Hearing<Pcm>,
     bytes: &[u8],
-    style: &Style,
-    partial: &mut String,
-    mut finished: Vec<Segment>,
-) -> Result<Value, Fault> {
+    untold: &mut Untold,
+) -> Result<(), Failure> {
     hearing
         .source()
         .ok_or(Failure::Panicked)?
@@ -184,30 +230,10 @@ async fn sound(
     let mut more = true;
     while more {
         let heard = hearing.step().await?;
-        more = heard.more;
-        for event in heard.events {
-            match event {
-                Event::Partial(segment) => *partial = segment.text,
-                Event::Final(segment) => {
-                    partial.clear();
-                    finished.push(segment);
-                }
-                _ => {}
-            }
-        }
+        untold.take(heard.events);
+        more = heard.more?;
     }
-    Ok(match finished.is_empty() {
-        true => json!({"partial": partial}),
-        false => result(&finished, style),
-    })
-}
-
-fn finals(events: Vec<Event>) -> Vec<Segment> {
-    let finals = events.into_iter().filter_map(|event| match event {
-        Event::Final(segment) => Some(segment),
-        _ => None,
-    });
-    finals.collect()
+    Ok(())
 }
 
 /// What was finished, as one result: a message gets one reply, however much is in it.
@@ -246,4 +272,52 @@ fn vosk_word(word: &Word, confidence: bool) -> Value {
         entry["conf"] = json!(round(f64::from(word.confidence), 1e4));
     }
     entry
+}
+
+#[cfg(test)]
+mod tests {
+    use sori::{Endpoint, EndpointRule};
+
+    use super::*;
+
+    fn segment(text: &str) -> Segment {
+        Segment {
+            start: 0.0,
+            end: 1.0,
+            text: text.to_owned(),
+            confidence: 1.0,
+            words: Vec::new(),
+            tokens: Vec::new(),
+            alternatives: Vec::new(),
+            raw_text: None,
+            out_of_grammar: false,
+        }
+    }
+
+    #[test]
+    fn an_utterance_that_is_over_is_not_being_said() {
+        let style = Style {
+            words: false,
+            alternatives: false,
+        };
+        let mut untold = Untold::default();
+        let mut reply = |events| {
+            untold.take(events);
+            untold.reply(&style)
+        };
+        let over = Event::Endpoint(Endpoint {
+            time: 1.0,
+            rule: EndpointRule::Silence,
+        });
+        let one = || Event::Partial(segment("one"));
+        assert_eq!(reply(vec![one()]), json!({"partial": "one"}));
+        // Its word was taken back.
+        assert_eq!(reply(vec![over.clone()]), json!({"partial": ""}));
+        let said = vec![one(), Event::Final(segment("one")), over];
+        assert_eq!(reply(said), json!({"text": "one"}));
+        assert_eq!(reply(Vec::new()), json!({"partial": ""}));
+        let cut = vec![Event::Final(segment("one")), Event::Partial(segment("two"))];
+        assert_eq!(reply(cut), json!({"text": "one"}));
+        assert_eq!(reply(Vec::new()), json!({"partial": "two"}));
+    }
 }

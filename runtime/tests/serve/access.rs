@@ -32,9 +32,18 @@ fn with_tokens_only_those_who_know_one_are_heard() {
 
 #[test]
 fn pages_of_others_and_other_names_for_this_machine_are_turned_away() {
-    let server = Server::start(&["--allow-origin", "https://captions.example"]);
+    let server = Server::start(&[
+        "--allow-origin",
+        "https://captions.example",
+        "--allow-origin",
+        "HTTPS://Talks.Example:443/",
+    ]);
     let own = format!("http://{}", server.address);
-    for origin in [own.as_str(), "https://captions.example"] {
+    for origin in [
+        own.as_str(),
+        "https://captions.example",
+        "https://talks.example",
+    ] {
         assert!(
             server
                 .try_socket("/v1/stream", &[("origin", origin)])
@@ -49,6 +58,11 @@ fn pages_of_others_and_other_names_for_this_machine_are_turned_away() {
             .unwrap();
         assert_eq!(refused.error(), (403, "foreign_origin".to_owned()));
     }
+    let proxied = [
+        ("host", "talks.example"),
+        ("origin", "https://talks.example"),
+    ];
+    assert!(server.try_socket("/vosk", &proxied).is_ok());
     let rebound = [("host", "evil.example"), ("origin", "http://evil.example")];
     let refused = server.try_socket("/vosk", &rebound).err().unwrap();
     assert_eq!(refused.error(), (403, "unknown_host".to_owned()));

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tungstenite::stream::MaybeTlsStream;
 use tungstenite::{Message, WebSocket};
 
-use crate::client::{FIRST, PATIENCE, SECOND, Server, TONE};
+use crate::client::{FIRST, PATIENCE, SECOND, Server, TONE, wav};
 
 /// Pictures of the page, for people.
 const SCREENSHOTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/screenshots");
@@ -152,6 +152,19 @@ impl Browser {
         }
     }
 
+    /// What the button for a format gives to take along.
+    fn saved(&mut self, format: &str) -> String {
+        self.value(&format!(
+            "globalThis.saved = new Promise((tell) => {{ const address = URL.createObjectURL; \
+             URL.createObjectURL = (blob) => {{ URL.createObjectURL = address; tell(blob); return '#'; }}; }}); \
+             HTMLAnchorElement.prototype.click = function () {{ globalThis.savedAs = this.download; }}; \
+             document.querySelector('[data-format={format}]').click()"
+        ));
+        assert_eq!(self.value("savedAs"), format!("captions.{format}"));
+        let text = self.value("saved.then((blob) => blob.text())");
+        text.as_str().unwrap().to_owned()
+    }
+
     fn screenshot(&mut self, name: &str) {
         let picture = self.call("Page.captureScreenshot", json!({"format": "png"}));
         let bytes = base64(picture["data"].as_str().unwrap());
@@ -203,13 +216,13 @@ fn base64(text: &str) -> Vec<u8> {
 const LINES: &str =
     "[...document.querySelectorAll('#finals .words')].map((line) => line.textContent)";
 
-#[test]
-fn the_page_captions_the_microphone_and_files() {
+/// A server and its page, unless there is no browser.
+fn open_page() -> Option<(Server, Browser)> {
     let program = match chromium() {
         Ok(program) => program,
         Err(reason) => {
-            println!("skipped: {reason}");
-            return;
+            sori_tests::not_for_this_machine(reason);
+            return None;
         }
     };
     // On a busy machine a browser loses some sound, and so some of the pause between the utterances.
@@ -223,6 +236,21 @@ fn the_page_captions_the_microphone_and_files() {
         json!({"url": format!("http://{}/", server.address)}),
     );
     browser.wait("document.readyState === 'complete' && document.querySelector('#model').textContent.includes('tone')");
+    let wav = std::fs::read(&sample).unwrap();
+    browser.value(&format!(
+        "globalThis.dropFile = (name) => {{ const file = new File([new Uint8Array({wav:?})], name); \
+         const dataTransfer = new DataTransfer(); dataTransfer.items.add(file); \
+         for (const kind of ['dragenter', 'drop']) \
+         document.body.dispatchEvent(new DragEvent(kind, {{ dataTransfer, bubbles: true, cancelable: true }})); }}"
+    ));
+    Some((server, browser))
+}
+
+#[test]
+fn the_page_captions_the_microphone_and_files() {
+    let Some((server, mut browser)) = open_page() else {
+        return;
+    };
     // Nothing breaks the policy, and nothing comes from elsewhere.
     let origins = "performance.getEntriesByType('resource').every(({name}) => name.startsWith(location.origin))";
     assert_eq!(browser.value(origins), json!(true));
@@ -259,34 +287,23 @@ fn the_page_captions_the_microphone_and_files() {
     assert!(time.as_str().unwrap().contains(" % sure"), "{time}");
 
     // What can be taken along.
-    browser.value(
-        "globalThis.saved = new Promise((tell) => { const address = URL.createObjectURL; \
-         URL.createObjectURL = (blob) => { URL.createObjectURL = address; tell(blob); return '#'; }; }); \
-         HTMLAnchorElement.prototype.click = function () { globalThis.savedAs = this.download; }; \
-         document.querySelector('[data-format=vtt]').click()",
-    );
-    let vtt = browser.value("saved.then((blob) => blob.text())");
-    assert_eq!(browser.value("savedAs"), "captions.vtt");
-    assert!(
-        vtt.as_str().unwrap().starts_with("WEBVTT\n\n00:00:0"),
-        "{vtt}"
-    );
-    assert!(vtt.as_str().unwrap().contains(FIRST), "{vtt}");
+    let vtt = browser.saved("vtt");
+    assert!(vtt.starts_with("WEBVTT\n\n00:00:0"), "{vtt}");
+    assert!(vtt.contains(FIRST), "{vtt}");
 
     // A file, as if it had been dropped.
-    let wav = std::fs::read(format!("{TONE}/sample.wav")).unwrap();
-    browser.value(&format!(
-        "(() => {{ const file = new File([new Uint8Array({wav:?})], 'sample.wav'); \
-         const dataTransfer = new DataTransfer(); dataTransfer.items.add(file); \
-         for (const kind of ['dragenter', 'drop']) \
-         document.body.dispatchEvent(new DragEvent(kind, {{ dataTransfer, bubbles: true, cancelable: true }})); }})()"
-    ));
+    browser.value("dropFile('sample.wav')");
     browser.wait("document.querySelector('#status').textContent === 'sample.wav: done.'");
     assert_eq!(browser.value(LINES), json!([FIRST, SECOND]));
     assert_eq!(
         browser.value("document.querySelector('#progress').hidden"),
         json!(true)
     );
+    // The page makes the same subtitles as the server.
+    for format in ["srt", "vtt"] {
+        let answer = server.transcribe(Some(&wav()), &[("response_format", format)]);
+        assert_eq!(browser.saved(format), answer.text());
+    }
 
     let seen = browser.accessible();
     let has = |role: &str, name: &str| {
@@ -327,4 +344,63 @@ fn the_page_captions_the_microphone_and_files() {
             })
     };
     assert!(seen.iter().any(live), "{seen:#?}");
+}
+
+#[test]
+fn what_is_begun_on_the_page_ends_when_the_user_ends_it() {
+    let Some((server, mut browser)) = open_page() else {
+        return;
+    };
+    let label = "document.querySelector('#listen-label').textContent";
+    let status = "document.querySelector('#status').textContent";
+    // Stopped while the browser asks for the microphone, which is given then.
+    browser.value(
+        "navigator.mediaDevices.getUserMedia = (wanted) => new Promise((give) => { \
+         globalThis.allow = async () => { \
+         globalThis.media = await MediaDevices.prototype.getUserMedia.call(navigator.mediaDevices, wanted); \
+         give(media); }; }); \
+         document.querySelector('#listen').click()",
+    );
+    browser.wait("'allow' in globalThis");
+    browser.value("document.querySelector('#listen').click()");
+    browser.value("allow()");
+    browser.wait("media.getTracks().every(({ readyState }) => readyState === 'ended')");
+    assert_eq!(browser.value(label), "Start listening");
+    assert_eq!(browser.value(status), "Stopped.");
+    assert_eq!(
+        server.metric("sori_streams_total{protocol=\"stream\"}"),
+        0.0
+    );
+    browser.value("delete navigator.mediaDevices.getUserMedia");
+
+    // Of two files the later one.
+    browser.value("dropFile('a.wav'); dropFile('b.wav')");
+    browser.wait(&format!("{status} === 'b.wav: done.'"));
+    assert_eq!(browser.value(LINES), json!([FIRST, SECOND]));
+
+    // A file, then the microphone, of which a server like ours says what follows.
+    browser.value(
+        "globalThis.WebSocket = function () { globalThis.server = this; this.readyState = 1; \
+         this.send = () => {}; this.close = () => {}; }; WebSocket.OPEN = 1; \
+         globalThis.tell = (event) => server.onmessage({ data: JSON.stringify(event) }); \
+         dropFile('c.wav'); document.querySelector('#listen').click()",
+    );
+    browser.wait("'server' in globalThis");
+    browser.value("tell({ event: 'ready' })");
+    browser.wait(&format!("{status} === 'Listening.'"));
+    let word = json!({"word": "four", "start": 0.5, "end": 1.0, "confidence": 1.0});
+    let said = json!({"event": "final", "start": 0.5, "end": 1.0, "text": "four", "words": [word]});
+    browser.value(&format!("tell({said})"));
+    assert_eq!(browser.value(LINES), json!([FIRST, SECOND, "four"]));
+    let starts = "[...document.querySelectorAll('#finals .words')].map(({ firstElementChild }) => parseFloat(firstElementChild.dataset.time))";
+    let starts: Vec<f64> = serde_json::from_value(browser.value(starts)).unwrap();
+    assert!(starts.is_sorted() && starts[2] > 3.0, "{starts:?}");
+    // Words that are taken back at the end of an utterance.
+    let partial = "document.querySelector('#partial').textContent";
+    browser.value("tell({ event: 'partial', end: 2, text: 'five' })");
+    assert_eq!(browser.value(partial), "five");
+    browser.value("tell({ event: 'endpoint', time: 4 })");
+    assert_eq!(browser.value(partial), "");
+    browser.value("document.querySelector('#listen').click(); server.onclose({ reason: '' })");
+    assert_eq!(browser.value(label), "Start listening");
 }

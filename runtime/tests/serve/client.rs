@@ -226,6 +226,16 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
+    /// The events that were sent one after the other.
+    pub(crate) fn sent_events(&self) -> Vec<Value> {
+        assert!(self.head.contains("text/event-stream"), "{}", self.head);
+        let text = self.text();
+        let events = text.lines().filter_map(|line| line.strip_prefix("data: "));
+        events
+            .map(|event| serde_json::from_str(event).unwrap())
+            .collect()
+    }
+
     /// Status and code of an error.
     pub(crate) fn error(&self) -> (u16, String) {
         let error = &self.json()["error"];

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use crate::client::{Answer, FIRST, PATIENCE, SECOND, Server, finals, s16};
+use crate::client::{Answer, FIRST, PATIENCE, SECOND, Server, TONE, finals, s16};
 
 /// The code of the error that a stream ends in, and the code of its closing frame.
 fn end_of(server: &Server, opening: &str, then: &[u8]) -> (String, u16) {
@@ -62,6 +62,81 @@ fn wrong_messages_are_told_what_is_wrong_with_them() {
     assert_eq!(u16::from(client.next().unwrap_err().unwrap().code), 1007);
     assert_eq!(server.metric("sori_errors_total{code=\"bad-audio\"}"), 5.0);
     assert_eq!(server.open_streams(0), 0);
+    server.assert_well();
+}
+
+#[test]
+fn frames_that_are_wrong_are_told_apart() {
+    let server = Server::start(&[]);
+    let end = |frame: &[u8]| {
+        let mut client = server.socket("/v1/stream");
+        client.text("{}");
+        client.event("ready");
+        client.socket.get_mut().write_all(frame).unwrap();
+        let (events, frame) = client.rest();
+        let code = events.last().unwrap()["code"].as_str().unwrap().to_owned();
+        (code, u16::from(frame.unwrap().code))
+    };
+    // Text that is none, whole and in two frames, and a frame without a mask.
+    let bad = ("bad-message".to_owned(), 1007);
+    assert_eq!(end(b"\x81\x82\0\0\0\0\xff\xfe"), bad);
+    assert_eq!(end(b"\x01\x81\0\0\0\0\xe2\x80\x81\0\0\0\0a"), bad);
+    let malformed = ("malformed".to_owned(), 1002);
+    assert_eq!(end(b"\x81\x02{}"), malformed);
+    server.assert_well();
+}
+
+#[test]
+fn of_a_file_that_breaks_midway_there_is_what_came_before() {
+    let server = Server::start(&[]);
+    let read = |name: &str| std::fs::read(format!("{TONE}/../audio/{name}")).unwrap();
+    // The sample at 48 kHz, then another rate.
+    let joined = [read("sample.opus"), read("tone.ogg")].concat();
+    let broken = server.transcribe(Some(&joined), &[]);
+    assert_eq!(broken.error(), (400, "invalid_value".to_owned()));
+    let error = &broken.json()["error"];
+    assert_eq!(error["text"], format!("{FIRST} {SECOND}"));
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("the sample rate changes"), "{message}");
+
+    let events = server
+        .transcribe(Some(&joined), &[("stream", "true")])
+        .sent_events();
+    let [first, second, last] = events.as_slice() else {
+        panic!("{events:?}");
+    };
+    assert_eq!(first["delta"], FIRST);
+    assert_eq!(second["segment"]["text"], SECOND);
+    assert_eq!(last["type"], "error");
+    assert_eq!(last["error"]["code"], "invalid_value");
+
+    // Both were begun, and so was a file that is none; what is no form was not.
+    assert_eq!(server.transcribe(Some(b"no sound"), &[]).status, 400);
+    assert_eq!(server.transcribe(None, &[]).status, 400);
+    let count = |name: &str| server.metric(name);
+    assert_eq!(count("sori_errors_total{code=\"invalid_value\"}"), 3.0);
+    assert_eq!(count("sori_refused_total{reason=\"invalid_value\"}"), 1.0);
+    assert_eq!(server.open_streams(0), 0);
+}
+
+#[test]
+fn a_file_sounds_only_so_long() {
+    let server = Server::start(&["--max-duration", "2"]);
+    let wav = crate::client::wav();
+    let long = server.transcribe(Some(&wav), &[]);
+    assert_eq!(long.error(), (413, "file_too_long".to_owned()));
+    let text = long.json()["error"]["text"].as_str().unwrap().to_owned();
+    assert!(text.starts_with(FIRST), "{text}");
+    let events = server
+        .transcribe(Some(&wav), &[("stream", "true")])
+        .sent_events();
+    assert_eq!(events[0]["delta"], FIRST);
+    assert_eq!(events.last().unwrap()["error"]["code"], "file_too_long");
+    assert_eq!(
+        server.metric("sori_errors_total{code=\"file_too_long\"}"),
+        2.0
+    );
+    // A session has a limit of its own.
     server.assert_well();
 }
 

@@ -132,6 +132,18 @@ fn a_stream_takes_opus_packets() {
         "{told}"
     );
     assert_eq!(u16::from(frame.unwrap().code), 1007);
+
+    // What came before it is said.
+    let mut client = server.socket("/v1/stream");
+    client.text(r#"{"format":"opus"}"#);
+    for packet in &packets {
+        client.sound(packet, packet.len());
+    }
+    client.sound(&[0xf9, 1, 2, 3], 4);
+    let (events, _) = client.rest();
+    assert_eq!(finals(&events), [FIRST, SECOND]);
+    assert_eq!(events.last().unwrap()["code"], "bad-audio");
+    assert!(events.iter().all(|event| event["event"] != "end"));
     server.assert_well();
 }
 
@@ -253,6 +265,16 @@ fn vosk_hears_the_words_of_a_list_only() {
     client.text(r#"{"eof" : 1}"#);
     assert_eq!(client.next().unwrap()["text"], FIRST);
 
+    // Nor is it told for ever.
+    let mut client = server.socket("/vosk");
+    client.text(r#"{"config": {"sample_rate": 16000}}"#);
+    let replies = vosk(&mut client, &sound[..60_000]);
+    assert_eq!(replies.last().unwrap(), &json!({"partial": FIRST}));
+    client.text(r#"{"config": {"phrase_list": ["going"]}}"#);
+    let replies = vosk(&mut client, &[0; 2 * 3200]);
+    assert_eq!(replies[0]["text"], FIRST);
+    assert_eq!(replies[1], json!({"partial": ""}));
+
     for (list, reason) in [
         (r#"["one 漢"]"#, "漢"),
         (r#"["say \"one"]"#, "expected words"),
@@ -329,14 +351,7 @@ fn files_come_back_in_every_format() {
     assert_eq!(words["words"][3]["word"], "소리");
     assert!(words.get("segments").is_none());
 
-    let told = ask(&[("stream", "true")]);
-    assert!(told.head.contains("text/event-stream"), "{}", told.head);
-    let events: Vec<Value> = told
-        .text()
-        .lines()
-        .filter_map(|line| line.strip_prefix("data: "))
-        .map(|event| serde_json::from_str(event).unwrap())
-        .collect();
+    let events = ask(&[("stream", "true")]).sent_events();
     assert_eq!(events.len(), 3);
     assert_eq!(events[0]["type"], "transcript.text.delta");
     assert_eq!(events[1]["delta"], format!(" {SECOND}"));

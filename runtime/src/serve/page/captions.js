@@ -5,7 +5,10 @@ const here = new URL(location.href);
 let token = here.searchParams.get('token') ?? '';
 /** Finished utterances: {start, end, text, words: [{word, start, end, confidence}]}. */
 let said = [];
+/** The microphone, while it is listened to. */
 let session = null;
+/** Ends the transcript of a file that is being made. */
+let reading = null;
 
 // ---- what is seen
 
@@ -106,11 +109,14 @@ async function listen() {
     status('The browser gives the microphone to https pages and to http://localhost only.', true);
     return;
   }
-  const mine = { stopped: false };
+  reading?.abort();
+  // Its times begin where the captions so far end.
+  const mine = { stopped: false, offset: said.at(-1)?.end ?? 0 };
   session = mine;
   label();
   try {
     if (!(await letIn())) { end(mine); return; }
+    goOn(mine);
     const device = $('device').value;
     mine.media = await navigator.mediaDevices.getUserMedia({
       audio: {
@@ -122,10 +128,14 @@ async function listen() {
         autoGainControl: false,
       },
     });
+    goOn(mine);
     await listDevices();
+    goOn(mine);
     mine.audio = new AudioContext();
     await mine.audio.audioWorklet.addModule('worklet.js');
+    goOn(mine);
     await connect(mine);
+    goOn(mine);
     const source = mine.audio.createMediaStreamSource(mine.media);
     mine.pieces = new AudioWorkletNode(mine.audio, 'pieces', { numberOfOutputs: 0 });
     mine.pieces.port.onmessage = ({ data }) => piece(mine, data);
@@ -134,8 +144,14 @@ async function listen() {
     status('Listening.');
   } catch (error) {
     const refused = error.name === 'NotAllowedError';
-    end(mine, refused ? 'The browser does not let this page use the microphone.' : `No captions: ${error.message}`);
+    const reason = refused ? 'The browser does not let this page use the microphone.' : `No captions: ${error.message}`;
+    end(mine, mine.stopped ? undefined : reason);
   }
+}
+
+/** Begins no further once the user has stopped, as while the browser asked for the microphone. */
+function goOn(mine) {
+  if (mine.stopped) throw new Error('stopped');
 }
 
 function connect(mine) {
@@ -174,10 +190,9 @@ function piece(mine, { samples, peak }) {
 
 function hear(mine, event) {
   if (event.event === 'partial') showPartial(event.text);
-  if (event.event === 'final') {
-    show(event);
-    showPartial('');
-  }
+  if (event.event === 'final') show(later(event, mine.offset));
+  // At an endpoint the words of a partial may have been taken back.
+  if (event.event === 'final' || event.event === 'endpoint') showPartial('');
   if (event.event === 'error') mine.error = event.message;
   if (event.event === 'partial' && mine.begun) {
     // From when the last word was over until it is seen.
@@ -185,6 +200,12 @@ function hear(mine, event) {
     mine.latency = mine.latency === undefined ? late : mine.latency + (late - mine.latency) * 0.3;
     $('latency').textContent = `${Math.max(0, Math.round(mine.latency))} ms`;
   }
+}
+
+/** The same utterance, so many seconds later. */
+function later(segment, offset) {
+  const moved = (part) => ({ ...part, start: part.start + offset, end: part.end + offset });
+  return { ...moved(segment), words: segment.words.map(moved) };
 }
 
 /** Ends the sound; the last words are still waited for. */
@@ -199,12 +220,13 @@ function stop(text = 'Stopped.') {
 }
 
 function end(mine, error) {
+  // Each time: more may have been opened meanwhile.
+  mine.media?.getTracks().forEach((track) => track.stop());
+  if (mine.audio?.state !== 'closed') mine.audio?.close();
+  mine.socket?.close();
   if (mine.over) return;
   mine.over = true;
   mine.stopped = true;
-  mine.media?.getTracks().forEach((track) => track.stop());
-  mine.audio?.close();
-  mine.socket?.close();
   if (session === mine) session = null;
   $('level').value = 0;
   showPartial('');
@@ -231,19 +253,24 @@ async function listDevices() {
 
 async function transcribe(file) {
   if (session) { status('Stop listening first.', true); return; }
+  reading?.abort();
+  const mine = new AbortController();
+  reading = mine;
   const progress = $('progress');
   try {
     if (!(await letIn())) return;
+    mine.signal.throwIfAborted();
     clear();
     progress.hidden = false;
     progress.removeAttribute('value');
     status(`Transcribing ${file.name}…`);
     const length = await lengthOf(file);
+    mine.signal.throwIfAborted();
     const form = new FormData();
     form.append('model', 'sori');
     form.append('stream', 'true');
     form.append('file', file);
-    const answer = await fetch(asked('v1/audio/transcriptions'), { method: 'POST', body: form });
+    const answer = await fetch(asked('v1/audio/transcriptions'), { method: 'POST', body: form, signal: mine.signal });
     if (!answer.ok) throw new Error((await answer.json()).error.message);
     for await (const event of sentEvents(answer.body)) {
       if (event.type === 'error') throw new Error(event.error.message);
@@ -254,9 +281,9 @@ async function transcribe(file) {
       if (event.type === 'transcript.text.done') status(`${file.name}: ${said.length ? 'done' : 'no words found'}.`);
     }
   } catch (error) {
-    status(`No transcript: ${error.message}`, true);
+    if (!mine.signal.aborted) status(`No transcript: ${error.message}`, true);
   } finally {
-    progress.hidden = true;
+    if (reading === mine) progress.hidden = true;
   }
 }
 
