@@ -6,6 +6,10 @@ export SORI_CACHE
 ifeq ($(CI),true)
 export CARGO_TARGET_DIR ?= $(SORI_CACHE)/target
 endif
+# Cargo's settings may name another folder, too; the scripts hear of it by this.
+ifndef CARGO_TARGET_DIR
+export CARGO_TARGET_DIR := $(or $(shell cargo metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'),target)
+endif
 
 .PHONY: demo test test-distributed test-arm64 test-armv7 soak fuzz lint bench capi deb android arm64 armv7 student student-smoke train-demo
 
@@ -51,6 +55,7 @@ fuzz: ## every fuzz target in turn; needs a nightly Rust and `cargo install carg
 
 lint: ## what CI checks besides the tests
 	scripts/setup all
+	scripts/check-syntax
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy -p sori --lib --no-default-features -- -D warnings
@@ -61,7 +66,7 @@ bench: ## Sori against sherpa-onnx on this machine: writes BENCH.md; BENCH="--ro
 	scripts/setup all
 	bench/run $(BENCH)
 
-BUILD = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+BUILD = $(CARGO_TARGET_DIR)
 SORI = $(BUILD)/release/sori
 PREFIX ?= target/capi
 
@@ -81,11 +86,11 @@ arm64 armv7: ## the command for boards with ARM Linux, 64-bit and 32-bit
 
 student: ## the English student, from data to package: SHARED=DIR; days on two cores, resumable
 	scripts/setup all
-	recipes/en-5m/run $(SHARED)
+	recipes/en-5m/run "$(SHARED)"
 
 student-smoke: ## the same way with little data, in minutes: SHARED=DIR
 	scripts/setup all
-	recipes/en-5m/run --smoke $(SHARED)
+	recipes/en-5m/run --smoke "$(SHARED)"
 
 test-arm64: ## the command for ARM says what this machine's says, under emulation
 	scripts/setup all

@@ -1,12 +1,13 @@
-//! Changes to the `config.json` of a package that is there already.
+//! Changes to a package that is there already.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use sori_train::whole_file;
 
-/// Sets one field, whole or not at all; the others stay as they are.
+/// Sets one field of `config.json`, whole or not at all; the others stay as they are.
 ///
 /// # Errors
 /// The file, and the system's reason.
@@ -25,7 +26,5 @@ pub(crate) fn set(package: &Path, field: &str, value: Value) -> Result<(), (Path
 
 /// Puts a file in the place of another, which programs may have mapped: it is never written into.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let part = path.with_added_extension("new");
-    fs::write(&part, bytes)?;
-    fs::rename(&part, path)
+    whole_file::write(path, |part| fs::write(part, bytes))
 }

@@ -107,7 +107,7 @@ pub enum ExportError {
     /// An engine gives other results than the trained model does. The package was not kept. This is
     /// a fault of the exporter or of the engine, unless the weights are extreme: please report it.
     #[error(
-        "{graph} graph on {engine}, {signal}: {what} is {found:.1e} off the trained model's, at most {allowed:.0e} is allowed; no package was written"
+        "{graph} graph on {engine}, {signal}: {what} is {found:.1e} off the trained model's, at most {allowed:.1e} is allowed; no package was written"
     )]
     Differs {
         /// `fp32`, `int8` or `batched`.

@@ -8,7 +8,7 @@ use serde_json::json;
 use sori::decode::{BeamOptions, Fusion};
 use sori::engine::EngineError;
 use sori::lm::{LanguageModel, LmError, LmOptions};
-use sori::model::{BundledLm, Package, sha256};
+use sori::model::{BundledLm, Config, Package, sha256};
 use sori::{Options, Recognizer, Search};
 use sori_train::data::manifest::Entry;
 use sori_train::data::{Corpus, DataError, Source, Strictness};
@@ -159,7 +159,7 @@ pub fn tune(
         check.error_rate(&beam, None)?,
         check.error_rate(&beam, fusion(best))?,
     ];
-    put(package, model, best)?;
+    put(package, beam.package().config(), model, best)?;
     Ok(Tuned {
         options: best,
         fitted: fewest,
@@ -199,8 +199,13 @@ impl<'a> Speech<'a> {
     }
 }
 
-/// Copies the model into the package, and names it in `config.json`.
-fn put(package: &Path, model: &Path, options: LmOptions) -> Result<(), TuneError> {
+/// Copies the model into the package, whose `config.json` has said `present`, and names it there.
+fn put(
+    package: &Path,
+    present: &Config,
+    model: &Path,
+    options: LmOptions,
+) -> Result<(), TuneError> {
     let io = |path: &Path| {
         let path = path.to_owned();
         move |reason| TuneError::Io { path, reason }
@@ -220,7 +225,14 @@ fn put(package: &Path, model: &Path, options: LmOptions) -> Result<(), TuneError
         "unknown_penalty": rounded(options.unknown_penalty),
     });
     config_file::set(package, "language_model", told)
-        .map_err(|(path, reason)| TuneError::Io { path, reason })
+        .map_err(|(path, reason)| TuneError::Io { path, reason })?;
+    if let Some(old) = &present.language_model
+        && Path::new(&old.file) != file
+    {
+        // If it cannot be removed, it is of no harm there.
+        let _ = fs::remove_file(package.join(&old.file));
+    }
+    Ok(())
 }
 
 /// For people: three digits say all that was found out.

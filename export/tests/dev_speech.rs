@@ -146,16 +146,16 @@ fn speech_without_mistakes_teaches_nothing() {
 const ARPA: &str = "\\data\\\nngram 1=5\nngram 2=1\n\n\\1-grams:\n-1 <s> 0\n-1 </s>\n-0.5 one -0.3\n\
     -0.5 two\n-0.9 three\n\n\\2-grams:\n-0.1 one two\n\n\\end\\\n";
 
-fn language_model(folder: &Path, fit: &str) -> std::process::Output {
+fn language_model(folder: &Path, file: &str, fit: &str) -> std::process::Output {
     let model = LanguageModel::from_arpa(ARPA.as_bytes(), "en.arpa").unwrap();
-    fs::write(folder.join("en.lm"), model.bytes()).unwrap();
+    fs::write(folder.join(file), model.bytes()).unwrap();
     Command::cargo_bin("sori-export")
         .unwrap()
         .current_dir(folder)
         .args([
             "language-model",
             "package",
-            "en.lm",
+            file,
             fit,
             "--check",
             "check.jsonl",
@@ -174,8 +174,18 @@ fn a_language_model_comes_into_the_package_with_its_numbers() {
         serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
     };
     let mut expected = config();
-    for _ in 0..2 {
-        let output = language_model(folder.path(), "fit.jsonl");
+    let package = folder.path().join("package");
+    let names = || -> Vec<_> {
+        let mut names: Vec<_> = fs::read_dir(&package)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort();
+        names
+    };
+    let mut files = names();
+    for file in ["en.lm", "en.lm", "other.lm"] {
+        let output = language_model(folder.path(), file, "fit.jsonl");
         let said = String::from_utf8(output.stdout).unwrap();
         let told = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{told}");
@@ -186,14 +196,19 @@ fn a_language_model_comes_into_the_package_with_its_numbers() {
              on other speech: best tokens 25.00 %, beam 25.00 %, beam with the language model 25.00 %\n"
         );
         assert_eq!(told.lines().count(), 13, "{told}");
+        assert_eq!(config()["language_model"]["file"], file);
     }
+    // One model has taken the other's place, and nothing else is left.
+    files.push("other.lm".into());
+    files.sort();
+    assert_eq!(names(), files);
     let found = config();
     assert_eq!(found["language_model"]["weight"], 0.5);
     assert_eq!(found["language_model"]["word_bonus"], 1.0);
     expected["language_model"] = found["language_model"].clone();
     assert_eq!(found, expected);
 
-    let package = Package::open(folder.path().join("package")).unwrap();
+    let package = Package::open(&package).unwrap();
     let (model, options) = package.language_model().unwrap();
     assert_eq!(model.order(), 2);
     assert_eq!(options, LmOptions::default());
@@ -203,7 +218,7 @@ fn a_language_model_comes_into_the_package_with_its_numbers() {
 fn speech_without_words_fits_no_language_model() {
     let folder = folder();
     fs::write(folder.path().join("empty.jsonl"), "").unwrap();
-    let output = language_model(folder.path(), "empty.jsonl");
+    let output = language_model(folder.path(), "en.lm", "empty.jsonl");
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
         "sori-export: empty.jsonl: expected speech with words, found none\n"

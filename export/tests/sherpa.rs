@@ -184,35 +184,38 @@ fn frame(seconds: f64) -> i64 {
 #[test]
 fn sherpa_onnx_hears_the_same_tokens_at_the_same_times() {
     let Some(python) = python() else {
-        eprintln!("skipped: no sherpa-onnx in the Python of scripts/setup");
+        sori_tests::skipped("no sherpa-onnx in the Python of scripts/setup");
         return;
     };
     let folder = tempfile::tempdir().unwrap();
     let (samples, wav) = recording(folder.path());
     let checkpoint = learn(folder.path(), &samples);
-    let target = folder.path().join("package");
-    let options = Options {
-        left_ms: Some(40 * LEFT as u32),
-        int8: true,
-        ..Options::default()
-    };
-    export(&checkpoint, &target, &options).unwrap();
-
-    for (precision, graph) in [
-        (Precision::Fp32, "model.onnx"),
-        (Precision::Int8, "model.int8.onnx"),
-    ] {
-        // What follows the recording is silence of different lengths.
-        let heard = |mut tokens: Vec<(String, i64)>| {
-            tokens.retain(|(_, frame)| *frame < 300);
-            tokens
+    for f16_weights in [false, true] {
+        let target = folder.path().join(format!("package-{f16_weights}"));
+        let options = Options {
+            left_ms: Some(40 * LEFT as u32),
+            int8: true,
+            f16_weights,
+            ..Options::default()
         };
-        let ours = heard(ours(&target, precision, &samples));
-        assert!(ours.len() > 40, "{} tokens", ours.len());
-        assert_eq!(
-            ours,
-            heard(theirs(&python, &target, graph, &wav)),
-            "{graph}"
-        );
+        export(&checkpoint, &target, &options).unwrap();
+
+        for (precision, graph) in [
+            (Precision::Fp32, "model.onnx"),
+            (Precision::Int8, "model.int8.onnx"),
+        ] {
+            // What follows the recording is silence of different lengths.
+            let heard = |mut tokens: Vec<(String, i64)>| {
+                tokens.retain(|(_, frame)| *frame < 300);
+                tokens
+            };
+            let ours = heard(ours(&target, precision, &samples));
+            assert!(ours.len() > 40, "{} tokens", ours.len());
+            assert_eq!(
+                ours,
+                heard(theirs(&python, &target, graph, &wav)),
+                "{graph}, 16 bits: {f16_weights}"
+            );
+        }
     }
 }

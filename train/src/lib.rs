@@ -15,4 +15,4 @@ pub mod table;
 #[allow(unsafe_code, reason = "libtorch is C++")]
 pub mod torch;
 pub mod trainer;
-mod whole_file;
+pub mod whole_file;

@@ -5,8 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Lets `fill` write a file under another name, then gives it its own. The folder is made if need be.
-/// What there was under that name before stays if anything fails.
-pub(crate) fn write(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+/// What there was under that name before stays if anything fails, and nothing else is left then.
+///
+/// # Errors
+/// What `fill` gives, or the system's reason why the file cannot have its name.
+pub fn write(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     fs::create_dir_all(folder(path))?;
     let part = part(path);
     let written = fill(&part).and_then(|()| settle(&part, path));

@@ -55,9 +55,10 @@ const LEFT_MS: u32 = 5120;
 /// Largest difference of a log-probability in float32.
 const FLOAT: f64 = 1e-4;
 /// Largest share of the probability that may move, on average over frames, where weights are
-/// rounded to float16, and where products are quantised.
+/// rounded to float16, and where products are quantised: 1.5e-3 to 6.2e-3 of it do in trained
+/// students, 5.1e-2 where sums of products overflow.
 const F16_WEIGHTS: f64 = 1e-3;
-const INT8: f64 = 0.1;
+const INT8: f64 = 0.02;
 
 /// Writes the package of a checkpoint as the directory `target`: its graphs are verified against
 /// the trained model in both engines, and the directory appears whole or not at all.

@@ -262,6 +262,24 @@ fn half_weights_halve_the_file_and_change_little() {
 }
 
 #[test]
+fn an_int8_graph_may_have_half_weights_where_it_has_floats() {
+    let folder = tempfile::tempdir().unwrap();
+    let (checkpoint, _) = checkpoint(folder.path(), &tiny_student(), 2);
+    let size = |name: &str, f16_weights| {
+        let target = folder.path().join(name);
+        let options = Options {
+            int8: true,
+            f16_weights,
+            ..options(160, 640)
+        };
+        // Both engines have run it, and agree with the trained model.
+        export(&checkpoint, &target, &options).unwrap();
+        fs::metadata(target.join("model.int8.onnx")).unwrap().len()
+    };
+    assert!(size("half", true) < size("full", false));
+}
+
+#[test]
 fn what_the_checkpoint_says_of_its_training_goes_into_the_package() {
     let folder = tempfile::tempdir().unwrap();
     with_provenance(folder.path(), &[Chunk::Ms(160), Chunk::Full]);

@@ -250,3 +250,30 @@ fn results_that_differ_leave_no_package() {
     );
     assert!(matches!(error, ExportError::Differs { .. }), "{error}");
 }
+
+#[test]
+fn an_int8_graph_that_says_something_else_is_refused() {
+    // A hidden value that nobody hears is a hundred times as large as the others: in eight bits little
+    // is left of those, in floats all.
+    let error = refused(
+        &Options {
+            int8: true,
+            ..options(320, 1280)
+        },
+        |folder| {
+            let (store, _) = model(&tiny_student(), 6);
+            let variables = store.variables();
+            let of = |name: &str| &variables[&format!("encoder.layers.1.feed_forward2.{name}")];
+            tch::no_grad(|| {
+                let _ = of("linear1.bias").get(3).fill_(400.0);
+                let _ = of("linear2.weight").select(1, 3).fill_(0.0);
+            });
+            checkpoint(folder, &tiny_student(), 6);
+            sori_train::model::save(&folder.join(CHECKPOINT), &store, &tiny_student()).unwrap();
+        },
+    );
+    assert!(
+        matches!(error, ExportError::Differs { graph: "int8", .. }),
+        "{error}"
+    );
+}

@@ -34,7 +34,8 @@ def analyse(clip, f0, rng):
         envelope = np.log(pyworld.cheaptrick(sound, pitch, times, k.RATE, fft_size=k.FFT))
         aperiodic = 20 * np.log10(pyworld.d4c(sound, pitch, times, k.RATE, fft_size=k.FFT)[:, [AT_3_KHZ]])
         at_points = np.stack([np.interp(k.GRID, k.BINHZ, frame) for frame in envelope])
-        np.save(kept, np.hstack([at_points, aperiodic]).astype(np.float32))
+        frames = np.hstack([at_points, aperiodic]).astype(np.float32)
+        k.whole(kept, lambda file: np.save(file, frames))
     return np.load(kept)[:len(f0)]
 
 
@@ -139,7 +140,8 @@ def main():
               f"{DECIBEL * rms(error[loud, :k.POINTS]):.2f} dB, aperiodicity {rms(error[:, -1]):.2f} dB, "
               f"{time.time() - began:.0f} s", flush=True)
 
-    np.savez(a.out, **standard, **fit(x, y, held_x, report, a.epochs, a.drop, rng))
+    net = fit(x, y, held_x, report, a.epochs, a.drop, rng)
+    k.whole(a.out, lambda file: np.savez(file, **standard, **net))
 
 
 if __name__ == "__main__":

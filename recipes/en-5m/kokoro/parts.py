@@ -12,6 +12,13 @@ FEATS, F0 = "/decoder/decoder/decode.3/Div_4_output_0", "/decoder/decoder/Unsque
 BREATH = re.compile(r" (?=(?:and|but|or|which|who|when|while|for|as|if|because|nor|yet|so|then|where|until|though|with|in|to)\b)")
 
 
+def whole(path, write):
+    """Lets `write` fill a file, which is there whole or not at all."""
+    with open(f"{path}.part", "wb") as file:
+        write(file)
+    os.replace(f"{path}.part", path)
+
+
 def load(path):
     so = ort.SessionOptions()
     so.intra_op_num_threads = so.inter_op_num_threads = 1
@@ -28,7 +35,7 @@ def graphs():
         m = onnx.load(f"{HOME}/kokoro-v1.0.int8.onnx")
         for name, ch in ((FEATS, 512), (F0, 1)):
             m.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, ch, "frames"]))
-        onnx.save(m, taps)
+        whole(taps, lambda file: onnx.save(m, file))
         while m.graph.output[0].name not in (FEATS, F0):
             del m.graph.output[0]
         need, keep = {FEATS, F0}, []
@@ -42,7 +49,7 @@ def graphs():
         del m.graph.initializer[:]
         m.graph.initializer.extend(inits)
         del m.graph.value_info[:]
-        onnx.save(m, front)
+        whole(front, lambda file: onnx.save(m, file))
     return taps, front
 
 

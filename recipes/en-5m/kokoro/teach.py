@@ -43,7 +43,8 @@ def main():
                                              "speed": np.array([speaker["speed"]], np.float32)})
         # The features last: a clip that has them is whole.
         sf.write(f"{a.out}/{key}.wav", sound, 24000)
-        np.savez(f"{a.out}/{key}.npz", feats=feats[0].T.astype(np.float16), f0=f0.ravel(), style=style[0], text=text)
+        clip = dict(feats=feats[0].T.astype(np.float16), f0=f0.ravel(), style=style[0], text=text)
+        k.whole(f"{a.out}/{key}.npz", lambda file: np.savez(file, **clip))
         seconds += len(sound) / 24000
         if chosen % 20 == 0:
             print(f"{chosen} clips, {seconds / (time.time() - began):.2f}x real time", flush=True)

@@ -17,6 +17,7 @@ use tokenizers::{ModelWrapper, Trainer};
 use super::error::DataError;
 use super::sentencepiece;
 use super::text::LETTERS;
+use crate::whole_file;
 
 const TOKENS: &str = "tokens.txt";
 const TOKENIZER: &str = "tokenizer.json";
@@ -178,17 +179,12 @@ impl Tokenizer {
         }
     }
 
-    /// Writes `tokens.txt`, which goes into the model package, and `tokenizer.json` into a folder,
-    /// which is made if need be.
+    /// Writes `tokenizer.json` into a folder, which is made if need be, and then `tokens.txt`, which goes into the
+    /// model package: where that one is, both are whole.
     ///
     /// # Errors
     /// [`DataError::Io`].
     pub fn save(&self, folder: &Path) -> Result<(), DataError> {
-        let io = |path: &Path, reason| DataError::Io {
-            path: path.into(),
-            reason,
-        };
-        fs::create_dir_all(folder).map_err(|reason| io(folder, reason))?;
         let mut tokens = String::new();
         for (id, piece) in self
             .pieces
@@ -203,9 +199,10 @@ impl Tokenizer {
             .inner
             .to_string(true)
             .map_err(|error| training(&error))?;
-        for (name, contents) in [(TOKENS, tokens), (TOKENIZER, json)] {
+        for (name, contents) in [(TOKENIZER, json), (TOKENS, tokens)] {
             let path = folder.join(name);
-            fs::write(&path, contents).map_err(|reason| io(&path, reason))?;
+            whole_file::write(&path, |part| fs::write(part, contents))
+                .map_err(|reason| DataError::Io { path, reason })?;
         }
         Ok(())
     }

@@ -33,6 +33,9 @@ pub struct Conditions {
     pub limit: Option<usize>,
     /// The teacher, as it was named; spikes were compared with its own if its tokens are the model's.
     pub teacher: Option<String>,
+    /// What tells it from another under the same name ([`contents`](crate::trainer::contents)), if that is known.
+    #[serde(default)]
+    pub teacher_contents: Option<String>,
 }
 
 /// A test set heard with one chunk size.

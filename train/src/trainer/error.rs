@@ -108,6 +108,17 @@ pub enum TrainError {
         /// The first key that differs.
         key: String,
     },
+    /// The run was begun with a teacher of the same name and other contents, one that was trained anew
+    /// say. Restore it, or start a new run.
+    #[error(
+        "{path} was begun with another teacher: \"{teacher}\" has other contents now; restore it, or start a new run"
+    )]
+    OtherTeacher {
+        /// The run's folder.
+        path: PathBuf,
+        /// The teacher, as the recipe names it.
+        teacher: String,
+    },
     /// A file of the run cannot be written or read. Check the permissions and the free space.
     #[error("{path}: {reason}")]
     Io {

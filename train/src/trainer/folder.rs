@@ -1,6 +1,7 @@
 //! A run's folder: begun once, gone on with only by the recipe that began it.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use toml::Table;
@@ -10,9 +11,12 @@ use super::error::TrainError;
 use super::provenance::Provenance;
 use super::trained::TRAINED;
 use super::{Options, Standing};
-use crate::config::Recipe;
+use crate::config::{Recipe, TeacherRecipe};
+use crate::model::TeacherSource;
 
 const RESOLVED: &str = "recipe.resolved.toml";
+/// The teacher's [`contents`].
+const TEACHER: &str = "teacher.contents";
 
 /// Tables of a recipe that do not decide what is learnt: they may change between parts of a run.
 const FREE: [&str; 3] = ["checkpoints", "evaluation", "metrics"];
@@ -28,6 +32,7 @@ pub(super) fn begin(
         Some(_) if options.resume => {
             let (path, newest) = newest_whole(&all)?;
             check_recipe(path, &newest.state.recipe, &recipe.to_toml())?;
+            check_teacher(recipe, options.run)?;
             Some(newest)
         }
         None if options.resume || !resolved.exists() => None,
@@ -37,13 +42,64 @@ pub(super) fn begin(
             });
         }
     };
-    fs::create_dir_all(options.run)
-        .and_then(|()| fs::write(&resolved, recipe.to_toml()))
-        .map_err(|reason| TrainError::Io {
-            path: resolved,
-            reason,
-        })?;
+    let write = |path: PathBuf, text: String| {
+        fs::write(&path, text).map_err(|reason| TrainError::Io { path, reason })
+    };
+    fs::create_dir_all(options.run).map_err(|reason| TrainError::Io {
+        path: options.run.into(),
+        reason,
+    })?;
+    write(resolved, recipe.to_toml())?;
+    if newest.is_none()
+        && let Some(contents) = learns_from(recipe).and_then(contents)
+    {
+        write(options.run.join(TEACHER), contents)?;
+    }
     Ok(newest)
+}
+
+/// The teacher, if any of the losses needs it.
+#[must_use]
+pub fn learns_from(recipe: &Recipe) -> Option<&TeacherRecipe> {
+    let needed = recipe.stages.iter().any(|stage| stage.loss.need_teacher());
+    recipe.teacher.as_ref().filter(|_| needed)
+}
+
+/// Tells a teacher from another under the same name: the CRC-32C and the length of its files. `None` if
+/// they cannot be read.
+#[must_use]
+pub fn contents(teacher: &TeacherRecipe) -> Option<String> {
+    let source: TeacherSource = teacher.source.parse().ok()?;
+    let (mut sum, mut length) = (0, 0);
+    for path in source.files() {
+        let mut file = BufReader::with_capacity(1 << 20, File::open(path).ok()?);
+        loop {
+            let bytes = match file.fill_buf() {
+                Ok([]) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                bytes => bytes.ok()?,
+            };
+            sum = crc32c::crc32c_append(sum, bytes);
+            let count = bytes.len();
+            length += count;
+            file.consume(count);
+        }
+    }
+    Some(format!("{sum:08x}-{length}"))
+}
+
+/// Runs from before this was kept say nothing of it, and a teacher that is gone does not matter to a finished one.
+fn check_teacher(recipe: &Recipe, run: &Path) -> Result<(), TrainError> {
+    let Some(teacher) = learns_from(recipe) else {
+        return Ok(());
+    };
+    match (fs::read_to_string(run.join(TEACHER)), contents(teacher)) {
+        (Ok(then), Some(now)) if then != now => Err(TrainError::OtherTeacher {
+            path: run.into(),
+            teacher: teacher.source.clone(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// How far the run in a folder is, and that it is a run of this recipe.
@@ -59,6 +115,7 @@ pub(super) fn standing(recipe: &Recipe, run: &Path) -> Result<Standing, TrainErr
             reason: "it does not tell its recipe".into(),
         })?;
         check_recipe(&trained, &provenance.recipe_toml, &recipe.to_toml())?;
+        check_teacher(recipe, run)?;
         return Ok(Standing::Finished(trained));
     }
     let all = checkpoint::list(run)?;
@@ -67,6 +124,7 @@ pub(super) fn standing(recipe: &Recipe, run: &Path) -> Result<Standing, TrainErr
     }
     let (path, newest) = newest_whole(&all)?;
     check_recipe(path, &newest.state.recipe, &recipe.to_toml())?;
+    check_teacher(recipe, run)?;
     Ok(Standing::Begun)
 }
 

@@ -6,6 +6,7 @@
 //! | | |
 //! |---|---|
 //! | `recipe.resolved.toml` | the recipe with every default written out |
+//! | `teacher.contents` | what tells its teacher from another under the same name |
 //! | `metrics.jsonl` | figures, one JSON object a line |
 //! | `tensorboard/` | the same for TensorBoard |
 //! | `checkpoints/` | the newest states, each enough to go on from |
@@ -55,6 +56,7 @@ use listener::Listener;
 use run::{Parts, Run};
 
 pub use error::TrainError;
+pub use folder::{contents, learns_from};
 pub use peers::Peers;
 pub use provenance::{Provenance, commit};
 pub use teach::{Taught, teach};
@@ -111,7 +113,8 @@ pub fn check(recipe: &Recipe, device: Device) -> Result<(), TrainError> {
 /// How far the run of a recipe in a folder is.
 ///
 /// # Errors
-/// [`TrainError::OtherRecipe`] if it is another recipe's; or if its files are damaged.
+/// [`TrainError::OtherRecipe`] if it is another recipe's, [`TrainError::OtherTeacher`] if it is another
+/// teacher's; or if its files are damaged.
 pub fn standing(recipe: &Recipe, run: &Path) -> Result<Standing, TrainError> {
     folder::standing(recipe, run)
 }

@@ -46,6 +46,18 @@ fn the_same_text_gives_the_same_files() {
 }
 
 #[test]
+fn where_there_is_a_tokens_txt_the_tokenizer_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    // What cannot be replaced by a file, as on a disk that is full.
+    fs::create_dir_all(folder.path().join("tokenizer.json/full")).unwrap();
+    tokenizer(TokenizerKind::Unigram, 128)
+        .save(folder.path())
+        .unwrap_err();
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}
+
+#[test]
 fn a_saved_tokenizer_is_the_same() {
     for kind in KINDS {
         let folder = tempfile::tempdir().unwrap();

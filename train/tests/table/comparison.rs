@@ -302,4 +302,27 @@ fn nothing_is_done_twice(workshop: &Workshop, before: &Table) {
             .and(contains("choose another folder with -o")),
     );
     assert_eq!(changed("results/none/seed-1"), trained);
+
+    // Another teacher under the same name.
+    let teacher = workshop.path("teacher/final.safetensors");
+    let before = fs::read(&teacher).unwrap();
+    fs::copy(
+        workshop.path("results/none/seed-1/final.safetensors"),
+        &teacher,
+    )
+    .unwrap();
+    refused("").stderr(contains(
+        "results/guided/seed-1 was begun with another teacher: \"sori:teacher/final.safetensors\" has other contents now",
+    ));
+    // As runs were before this was kept: they go on, and are heard anew beside this teacher.
+    for seed in [1, 2] {
+        let kept = format!("results/guided/seed-{seed}/teacher.contents");
+        fs::remove_file(workshop.path(&kept)).unwrap();
+    }
+    workshop.run(BOTH).success().stderr(
+        contains("training")
+            .not()
+            .and(contains("none, seed 1: hearing speech")),
+    );
+    fs::write(&teacher, before).unwrap();
 }

@@ -94,6 +94,7 @@ impl Table {
             TrainError::OtherRecipe { .. } => {
                 anyhow!("{error}; restore the recipe, or choose another folder with -o")
             }
+            TrainError::OtherTeacher { .. } => anyhow!("{error}: another folder with -o"),
             other => other.into(),
         })?;
         Ok(Run {

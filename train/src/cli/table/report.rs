@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::ensure;
-use sori_train::config::Recipe;
 use sori_train::table::{self, Machine, Origin, TrainedRun};
 use sori_train::trainer;
 use tch::Device;
@@ -47,7 +46,9 @@ impl Table {
                 rows.push(table::Method {
                     name: method.name.clone(),
                     recipe: method.path.clone(),
-                    teacher: recipe.and_then(learns_from),
+                    teacher: recipe
+                        .and_then(trainer::learns_from)
+                        .map(|teacher| teacher.source.clone()),
                     parameters,
                     runs,
                 });
@@ -86,14 +87,6 @@ impl Table {
         words.extend(self.device.given().into_iter().flatten());
         shell(words)
     }
-}
-
-/// The teacher, if any of the losses needs it.
-fn learns_from(recipe: &Recipe) -> Option<String> {
-    let mut stages = recipe.stages.iter();
-    let teacher = recipe.teacher.as_ref();
-    let teacher = teacher.filter(|_| stages.any(|stage| stage.loss.need_teacher()));
-    teacher.map(|teacher| teacher.source.clone())
 }
 
 /// Words of a command as a shell reads them.

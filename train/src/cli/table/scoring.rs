@@ -146,6 +146,7 @@ impl Hearing<'_> {
             longest: self.method.settings.longest,
             limit: self.limit,
             teacher: teacher.map(|teacher| teacher.source.clone()),
+            teacher_contents: teacher.and_then(trainer::contents),
         }
     }
 }
