@@ -63,12 +63,13 @@ impl Info {
             line("batched", format!("{streams} streams in one run"))?;
         }
         for (key, value) in &config.training {
-            line(
-                key,
-                value
-                    .as_str()
-                    .map_or_else(|| value.to_string(), ToOwned::to_owned),
-            )?;
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), ToOwned::to_owned);
+            // A recipe, which is many lines, is for `--json`.
+            if !value.contains('\n') {
+                line(key, value)?;
+            }
         }
         for measured in &config.measured {
             let chunk = measured

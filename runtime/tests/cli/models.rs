@@ -67,6 +67,7 @@ fn what_a_package_says_of_itself_is_no_command_to_the_terminal() {
     let path = folder.path().join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     config["description"] = "quiet\u{1b}[2J\u{7}\nname  another".into();
+    config["training"]["recipe_toml"] = "seed = 1\nname = \"long\"\n".into();
     fs::write(&path, config.to_string()).unwrap();
     let output = sori(&["info"]).arg(folder.path()).output().unwrap();
     let text = stdout(&output);
@@ -74,5 +75,10 @@ fn what_a_package_says_of_itself_is_no_command_to_the_terminal() {
         text.contains("quiet\u{fffd}[2J\u{fffd}\u{fffd}name  another\n"),
         "{text}{}",
         stderr(&output)
+    );
+    // Many lines are for --json.
+    assert!(
+        text.contains("made_by") && !text.contains("recipe_toml"),
+        "{text}"
     );
 }
