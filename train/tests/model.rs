@@ -188,6 +188,39 @@ fn batch_statistics_ignore_padding() {
 }
 
 #[test]
+fn stochastic_depth_leaves_modules_out_of_whole_utterances_in_training_only() {
+    let config = ConformerConfig {
+        dropout: 0.0,
+        dropout_attention: 0.0,
+        ..tiny_student()
+    };
+    let deep = ConformerConfig {
+        stochastic_depth: 0.3,
+        ..config.clone()
+    };
+    let (_kept, whole) = model(&config, 1);
+    let (_store, model) = model(&deep, 1);
+    let log_mel = random_log_mel(23, &[1, 64, 16]).repeat([64, 1, 1]);
+    let say = |model: &Conformer, train| {
+        let pass = Pass {
+            train,
+            ..Pass::default()
+        };
+        model.forward(&log_mel, &[64; 64], pass).log_probs
+    };
+    let expected = say(&whole, false);
+    assert!(largest_difference(&say(&model, false), &expected) < 1e-6);
+    tch::manual_seed(5);
+    let heard = say(&model, true);
+    // Eight modules, each kept in 0.7 of the utterances: all of them in 0.058.
+    let apart = (&heard - &expected).abs().amax([1, 2], false).gt(1e-4);
+    let apart = f64::try_from(apart.sum(Kind::Float)).unwrap();
+    assert!((48.0..64.0).contains(&apart), "{apart} of 64");
+    tch::manual_seed(5);
+    assert!(largest_difference(&say(&model, true), &heard) < 1e-6);
+}
+
+#[test]
 fn attention_maps_are_distributions_over_visible_keys() {
     let (_store, model) = model(&tiny_student(), 1);
     let log_mel = random_log_mel(21, &[1, 64, 16]);
@@ -233,6 +266,7 @@ fn attention_follows_its_formula() {
         xscaling: false,
         dropout: 0.0,
         dropout_attention: 0.0,
+        stochastic_depth: 0.0,
     };
     let (store, model) = model(&config, 1);
     let w = |name: &str| {

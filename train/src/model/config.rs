@@ -51,6 +51,10 @@ pub struct ConformerConfig {
     pub dropout: f64,
     /// Dropout of the attention weights.
     pub dropout_attention: f64,
+    /// How often a module of a layer is left out of an utterance in training: stochastic depth
+    /// (arXiv 1603.09382), with one rate for all layers.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stochastic_depth: f64,
 }
 
 /// Normalisation between the depthwise convolution and its activation.
@@ -102,6 +106,7 @@ impl ConformerConfig {
             xscaling: true,
             dropout: 0.1,
             dropout_attention: 0.1,
+            stochastic_depth: 0.0,
         }
     }
 
@@ -128,6 +133,7 @@ impl ConformerConfig {
             xscaling: false,
             dropout: 0.1,
             dropout_attention: 0.1,
+            stochastic_depth: 0.0,
         }
     }
 
@@ -170,6 +176,7 @@ impl ConformerConfig {
         for (field, found) in [
             ("dropout", self.dropout),
             ("dropout_attention", self.dropout_attention),
+            ("stochastic_depth", self.stochastic_depth),
         ] {
             require(
                 field,
@@ -254,6 +261,11 @@ impl ConformerConfig {
 
 fn one() -> f64 {
     1.0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
 }
 
 /// Length after one subsampling convolution along frequency: kernel 3, stride 2, one zero on each

@@ -22,6 +22,7 @@ pub(super) struct Layer {
     feed_forward2: FeedForward,
     norm_out: nn::LayerNorm,
     dropout: f64,
+    stochastic_depth: f64,
 }
 
 /// What a layer remembers between two chunks.
@@ -46,6 +47,7 @@ impl Layer {
             feed_forward2: FeedForward::new(&(path / "feed_forward2"), config),
             norm_out: norm("norm_out"),
             dropout: config.dropout,
+            stochastic_depth: config.stochastic_depth,
         }
     }
 
@@ -95,7 +97,7 @@ impl Layer {
         convolve: impl FnOnce(&Tensor) -> Tensor,
         train: bool,
     ) -> (Tensor, Tensor) {
-        let drop = |x: Tensor| x.dropout(self.dropout, train);
+        let drop = |x: Tensor| self.left_out(x.dropout(self.dropout, train), train);
         let y = self
             .feed_forward1
             .forward(&self.norm_feed_forward1.forward(x), train);
@@ -109,5 +111,15 @@ impl Layer {
             .forward(&self.norm_feed_forward2.forward(&x), train);
         let x = x + drop(y) * 0.5;
         (self.norm_out.forward(&x), attended.map)
+    }
+
+    /// What a module adds, for some utterances nothing; for the others so much more that the mean is the same.
+    fn left_out(&self, x: Tensor, train: bool) -> Tensor {
+        if !train || self.stochastic_depth == 0.0 {
+            return x;
+        }
+        let kept = 1.0 - self.stochastic_depth;
+        let mask = Tensor::full([x.size()[0], 1, 1], kept, (x.kind(), x.device())).bernoulli();
+        x * (mask / kept)
     }
 }

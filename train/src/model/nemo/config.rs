@@ -207,6 +207,7 @@ impl NemoConfig {
             xscaling: e.xscaling,
             dropout: e.dropout,
             dropout_attention: e.dropout_att,
+            stochastic_depth: 0.0,
         };
         config.validate()?;
         Ok(config)
