@@ -274,12 +274,14 @@ impl Contexts {
                 require("contexts.chunks_ms", expected, ms, ms > 0 && whole(ms))?;
             }
         }
-        let expected = format!("a multiple of {FRAME_MS} ms");
+        // A streaming graph has a cache, or it is none.
+        let streams = self.chunks_ms.iter().any(|chunk| *chunk != Chunk::Full);
+        let least = if streams { FRAME_MS } else { 0 };
         require(
             "contexts.left_ms",
-            expected,
+            format!("a multiple of {FRAME_MS} ms from {least} on"),
             self.left_ms,
-            whole(self.left_ms),
+            whole(self.left_ms) && self.left_ms >= least,
         )
     }
 }

@@ -92,6 +92,12 @@ impl Stage {
             false => "at least one weight above 0",
         };
         require(field("loss"), expected, "none", any)?;
+        require(
+            field("guide_delay"),
+            "0 without guided CTC, which alone knows it",
+            self.guide_delay,
+            self.guide_delay == 0 || self.loss.guided > 0.0,
+        )?;
         if let Some(rate) = self.peak_learning_rate {
             positive(field("peak_learning_rate"), rate)?;
         }

@@ -384,12 +384,13 @@ fn read_noises(manifests: &[PathBuf], strictness: Strictness) -> Result<Arc<[Ent
 
 /// The next plan, until the last epoch has ended.
 fn next_plan(sampler: &mut Sampler, epochs: Option<u64>) -> Option<Plan> {
-    let plan = sampler.next_batch();
-    // The position after a batch is still in the batch's epoch.
-    match (&plan, epochs) {
-        (Ok(plan), Some(epochs)) if plan.next.epoch >= epochs => None,
-        _ => Some(plan),
+    // A process may have no batch at all, in any epoch.
+    while epochs.is_none_or(|epochs| sampler.epoch() < epochs) {
+        if let Some(plan) = sampler.next_of_epoch().transpose() {
+            return Some(plan);
+        }
     }
+    None
 }
 
 /// Hands plans out in turn, until there are no more, or nobody takes them.

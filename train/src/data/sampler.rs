@@ -263,44 +263,55 @@ impl Sampler {
     /// [`DataError::Nothing`] if an epoch holds less than one batch for each process.
     pub fn next_batch(&mut self) -> Result<BatchPlan, DataError> {
         loop {
-            let Position { epoch, batch, .. } = self.position;
-            let planned = match self.planned.take() {
-                Some(planned) => planned,
-                None => self.plan_epoch(epoch)?,
-            };
-            let planned = self.planned.insert(planned);
-            let Shard { rank, world } = self.shard;
-            // Each process takes one of the next batches; where they are too few for all, a new epoch
-            // begins.
-            let left = planned.batches.len().saturating_sub(batch as usize);
-            let whole = left >= world || self.keeps_rest && left > rank;
-            if !whole {
-                self.position = Position::start_of(epoch + 1);
-                self.planned = None;
-                continue;
+            if let Some(plan) = self.next_of_epoch()? {
+                return Ok(plan);
             }
-            let index = batch as usize + rank;
-            let Range { start, end } = planned.batches[index].clone();
-            let heard = &planned.heard[start as usize..end as usize];
-            let hearing = |heard: &Heard| Hearing {
-                seed: self.seed,
-                epoch,
-                utterance: heard.utterance,
-                repeat: heard.repeat,
-            };
-            let longest = heard.iter().map(|heard| heard.length).max();
-            self.position = Position {
-                epoch,
-                batch: batch + world as u64,
-                fingerprint: Some(self.fingerprint),
-            };
-            return Ok(BatchPlan {
-                hearings: heard.iter().map(hearing).collect(),
-                samples: self.batching.padded(longest.unwrap_or(0) as usize),
-                window: planned.windows.partition_point(|&end| end <= index),
-                next: self.position,
-            });
         }
+    }
+
+    /// The next batch of the epoch at hand; `None` where it has ended, and the next one begins.
+    pub(super) fn next_of_epoch(&mut self) -> Result<Option<BatchPlan>, DataError> {
+        let Position { epoch, batch, .. } = self.position;
+        let planned = match self.planned.take() {
+            Some(planned) => planned,
+            None => self.plan_epoch(epoch)?,
+        };
+        let planned = self.planned.insert(planned);
+        let Shard { rank, world } = self.shard;
+        // Each process takes one of the next batches, as long as there is one for all.
+        let left = planned.batches.len().saturating_sub(batch as usize);
+        let whole = left >= world || self.keeps_rest && left > rank;
+        if !whole {
+            self.position = Position::start_of(epoch + 1);
+            self.planned = None;
+            return Ok(None);
+        }
+        let index = batch as usize + rank;
+        let Range { start, end } = planned.batches[index].clone();
+        let heard = &planned.heard[start as usize..end as usize];
+        let hearing = |heard: &Heard| Hearing {
+            seed: self.seed,
+            epoch,
+            utterance: heard.utterance,
+            repeat: heard.repeat,
+        };
+        let longest = heard.iter().map(|heard| heard.length).max();
+        self.position = Position {
+            epoch,
+            batch: batch + world as u64,
+            fingerprint: Some(self.fingerprint),
+        };
+        Ok(Some(BatchPlan {
+            hearings: heard.iter().map(hearing).collect(),
+            samples: self.batching.padded(longest.unwrap_or(0) as usize),
+            window: planned.windows.partition_point(|&end| end <= index),
+            next: self.position,
+        }))
+    }
+
+    /// The epoch of the next batch, or the one that has ended.
+    pub(super) fn epoch(&self) -> u64 {
+        self.position.epoch
     }
 
     /// All batches of one epoch, in their order, which no number of processes changes.

@@ -124,8 +124,10 @@ pub(super) fn save(
         path: path.clone(),
         reason,
     })?;
-    let all = list(run)?;
-    for old in all.iter().take(all.len().saturating_sub(keep)) {
+    let mut all = list(run)?;
+    // A damaged one that claims to be newer is no reason to lose this.
+    all.retain(|other| *other != path);
+    for old in all.iter().take((all.len() + 1).saturating_sub(keep)) {
         fs::remove_file(old).map_err(|reason| TrainError::Io {
             path: old.clone(),
             reason,

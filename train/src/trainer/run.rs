@@ -89,12 +89,14 @@ impl<'a> Run<'a> {
     /// Checks that recipe, data and teacher go together, then begins the run or goes on with it.
     pub(super) fn open(recipe: &'a Recipe, options: Options<'a>) -> Result<Self, TrainError> {
         // A run that goes on has weights of its own, and what it began with may be gone.
+        // Only the process that leads need have the folder.
+        let peers = options.peers;
         let goes_on = options.resume && !checkpoint::list(options.run)?.is_empty();
+        let goes_on = peers.take_first_bytes(vec![u8::from(goes_on)])? == [1];
         let init = recipe.model.init().filter(|_| !goes_on);
         let parts = Parts::open(recipe, init, options.device)?;
         let student = &parts.classroom.student;
 
-        let peers = options.peers;
         let mut state = State::start(recipe.to_toml());
         let mut optimiser = Optimiser::new(student.parameters(), &recipe.optimiser);
         if peers.leads()

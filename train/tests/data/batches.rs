@@ -238,6 +238,24 @@ fn broken_audio_is_skipped_and_counted_or_fatal() {
 }
 
 #[test]
+fn a_process_for_which_there_is_no_batch_ends_at_once() {
+    let mut folder = Folder::new();
+    folder.tone(0.5, "ban");
+    let corpus = folder.corpus();
+    let config = small(LoaderConfig {
+        keep_rest: true,
+        ..LoaderConfig::evaluation()
+    });
+    let heard = [0, 1, 2].map(|rank| {
+        let shard = Shard { rank, world: 3 };
+        let (strict, start) = (Strictness::Strict, Position::start_of(0));
+        let loader = Loader::start(&corpus, UNIGRAMS.clone(), &config, strict, shard, start);
+        batches(loader.unwrap()).len()
+    });
+    assert_eq!(heard, [1, 0, 0]);
+}
+
+#[test]
 fn audio_that_is_nowhere_ends_training() {
     let mut folder = Folder::new();
     folder.line("a.wav", 1.0, "ban").line("b.wav", 1.0, "ban");
