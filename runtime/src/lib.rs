@@ -8,14 +8,17 @@
 //! let mut stream = recognizer.stream()?;
 //! let mut file = AudioFile::open("talk.mp3")?;
 //! let mut samples = Vec::new();
-//! while file.read(&mut samples)? {
-//!     for event in stream.accept(file.sample_rate(), &samples)? {
-//!         if let Event::Final(said) = event {
-//!             println!("{:.2} {}", said.start, said.text);
-//!         }
+//! let print = |event| {
+//!     if let Event::Final(said) = event {
+//!         println!("{:.2} {}", said.start, said.text);
 //!     }
+//! };
+//! while file.read(&mut samples)? {
+//!     stream.accept(file.sample_rate(), &samples)?.for_each(print);
 //!     samples.clear();
 //! }
+//! // What was said last.
+//! stream.finish()?.for_each(print);
 //! # Ok::<(), sori::Error>(())
 //! ```
 //!

@@ -203,7 +203,7 @@ fn a_phrase_wins_over_what_is_somewhat_more_probable() {
 fn what_is_only_begun_is_given_back() {
     let tokens = [("▁", "▁"), ("a", "a"), ("n", "n"), ("e", "e")];
     let plain = heard(&tokens, 0.9, "").1;
-    for list in ["anna", "anes 3", "an 0.6\nane 0", "nes\ne 2"] {
+    for list in ["anna", "anes 3.0", "an 0.6\nane 0", "nes\ne 2"] {
         let (text, score) = heard(&tokens, 0.9, list);
         assert_eq!(
             (text.as_str(), (score - plain).abs() < 1e-3),
@@ -261,9 +261,18 @@ fn lists_are_checked_line_by_line() {
         "names.txt:2: expected UTF-8, found another byte at 2"
     );
     assert_eq!(
-        refused(b"anna 21"),
+        refused(b"anna 21.0"),
         "names.txt:1: expected a boost from -20 to 20, found 21"
     );
+    // A number that is said.
+    for line in ["anna 5", "anna 182"] {
+        let message = refused(line.as_bytes());
+        assert!(
+            message.contains("a boost or part of the phrase?"),
+            "{message}"
+        );
+    }
+    Phrases::parse(&b"anna 2\nbeno 5.0\nbeno -5"[..], "names.txt", &tokens).unwrap();
     assert_eq!(
         refused(b"anna 1e99"),
         "names.txt:1: expected a boost from -20 to 20, found inf"
@@ -301,7 +310,7 @@ fn phrases_of_a_program_are_taken_as_they_are() {
     let (phrases, left_out) = Phrases::of(list.map(|text| (text, 1.0)), &tokens).unwrap();
     assert_eq!((phrases.len(), left_out), (4, vec![3, 4, 5]));
     // As the lines of a file, the same say something else.
-    let lines = Phrases::parse(&b"maroon 5\n#1 roma\nmaroon"[..], "list", &tokens).unwrap();
+    let lines = Phrases::parse(&b"maroon 1.5\n#1 roma\nmaroon"[..], "list", &tokens).unwrap();
     assert_eq!(lines.len(), 1);
 
     let said = "▁maroon▁5"

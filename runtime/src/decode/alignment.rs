@@ -78,6 +78,14 @@ impl Ends {
         any
     }
 
+    /// As probable as they are compared with something.
+    pub(super) fn over(self, probability: f32) -> Self {
+        Self {
+            blank: self.blank.then(-probability),
+            token: self.token.then(-probability),
+        }
+    }
+
     fn both_mut(&mut self) -> [&mut Track; 2] {
         [&mut self.blank, &mut self.token]
     }

@@ -198,6 +198,7 @@ impl Beam {
                 hits.len() > count && hits.iter().zip(said).all(|(a, b)| a.token == b.token)
             });
             self.taken += count as u32;
+            self.count_anew();
         }
         self.hits.drain(..count)
     }
@@ -258,22 +259,34 @@ impl Beam {
         });
     }
 
+    /// Scores count from the best hypothesis on, so that they do not lose their digits in hours without a pause.
+    fn count_anew(&mut self) {
+        let Some(&best) = self.beam.first() else {
+            return;
+        };
+        for hypothesis in &mut self.beam {
+            hypothesis.ends = hypothesis.ends.over(best.ends.probability());
+            hypothesis.led = hypothesis.led.over(best.led);
+            *hypothesis = hypothesis.rank();
+        }
+    }
+
     /// Nothing is said yet, except that the last token may go on.
     fn begin_utterance(&mut self) {
         let best = self.beam[0];
-        let without = |track: Track, whole: f32| Track {
-            sum: track.sum - whole,
-            best: track.sum - whole,
+        let without = |track: Track| Track {
+            sum: track.sum,
+            best: track.sum,
             ..Track::IMPOSSIBLE
         };
-        let whole = best.ends.probability();
+        let ends = best.ends.over(best.ends.probability());
         self.begin(Hypothesis {
             hash: 0,
             length: 0,
             last: best.last,
             ends: Ends {
-                blank: without(best.ends.blank, whole),
-                token: without(best.ends.token, whole),
+                blank: without(ends.blank),
+                token: without(ends.token),
             },
             led: self.guides.begin(),
             score: 0.0,
@@ -486,6 +499,8 @@ mod tests {
                 assert_eq!(cleared.hits(), kept.hits());
             }
         }
+        // What was given out no longer counts: over hours a score would lose its digits.
+        assert!(kept.beam[0].score.abs() < 3000.0, "{}", kept.beam[0].score);
         assert!(kept.history.nodes.len() > 20_000);
         assert!(
             cleared.history.nodes.capacity() < 1 << 14,
@@ -504,7 +519,7 @@ mod tests {
     fn under_a_grammar_a_phrase_adds_no_hypothesis_twice() {
         let text = "\u{2581}a 0\n\u{2581}b 1\nc 2\n<blk> 3\n";
         let tokens = Tokens::parse(text, Path::new("tokens.txt")).unwrap();
-        let phrases = Phrases::parse(&b"ac 15"[..], "phrases", &tokens).unwrap();
+        let phrases = Phrases::parse(&b"ac 15.0"[..], "phrases", &tokens).unwrap();
         let grammar = Grammar::parse(&b"a\nac\nb\n"[..], "grammar", &tokens).unwrap();
         let mut beam = Beam::new(3, BeamOptions::default());
         beam.set_phrases(Some(Arc::new(phrases)));

@@ -53,6 +53,14 @@ impl State {
     pub(super) fn bonus(self) -> f32 {
         self.score
     }
+
+    /// With so much less earned.
+    pub(super) fn less(self, bonus: f32) -> Self {
+        Self {
+            score: self.score - bonus,
+            ..self
+        }
+    }
 }
 
 impl Fusion {
@@ -60,7 +68,10 @@ impl Fusion {
     #[must_use]
     pub fn new(model: Arc<LanguageModel>, options: LmOptions, tokens: &Tokens) -> Self {
         let symbols = || (0..tokens.blank()).map(|token| tokens.symbol(token));
-        let respell = match (Letters::of(symbols().flat_map(str::chars)), model.letters()) {
+        let respell = match (
+            Letters::of(tokens.spelling().flat_map(str::chars)),
+            model.letters(),
+        ) {
             (Letters::Capital, Letters::Small) => str::to_lowercase,
             (Letters::Small, Letters::Capital) => str::to_uppercase,
             _ => str::to_owned,
@@ -96,6 +107,11 @@ impl Fusion {
             score: state.score,
             ..self.begin()
         }
+    }
+
+    /// Tokens of the model that it was put to work for, without the blank.
+    pub(crate) fn tokens(&self) -> usize {
+        self.ends.len()
     }
 
     pub(super) fn starts_word(&self, token: TokenId) -> bool {

@@ -26,6 +26,15 @@ impl Led {
     pub(super) fn bonus(self) -> f32 {
         self.phrase.bonus() + self.words.bonus()
     }
+
+    /// What they add more than to another hypothesis.
+    pub(super) fn over(self, other: Self) -> Self {
+        Self {
+            phrase: self.phrase.less(other.phrase.bonus()),
+            words: self.words.less(other.words.bonus()),
+            ..self
+        }
+    }
 }
 
 /// The words of a hypothesis once the last of them is over, found out when it is first asked for: the same for all

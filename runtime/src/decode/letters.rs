@@ -26,7 +26,9 @@ impl<'a> Alphabet<'a> {
             }
         }
         Self {
-            has_capitals: letters.keys().any(|letter| letter.is_uppercase()),
+            has_capitals: tokens
+                .spelling()
+                .any(|symbol| symbol.contains(char::is_uppercase)),
             letters,
             tokens,
         }

@@ -137,6 +137,16 @@ impl Tokens {
         self.symbols.get(id).map_or("", |s| s)
     }
 
+    /// The symbols of the tokens that spell something, which a name in brackets as `<unk>` does not.
+    pub(crate) fn spelling(&self) -> impl Iterator<Item = &str> {
+        let is_name = |symbol: &str| {
+            symbol.starts_with('<') && symbol.ends_with('>')
+                || symbol.starts_with('[') && symbol.ends_with(']')
+        };
+        let symbols = self.symbols[..self.blank()].iter().map(|symbol| &**symbol);
+        symbols.filter(move |symbol| symbol.chars().count() == 1 || !is_name(symbol))
+    }
+
     /// Whether the token begins a new word.
     #[must_use]
     pub fn starts_word(&self, id: TokenId) -> bool {

@@ -27,7 +27,7 @@ pub struct Segment {
     /// In order of time.
     pub tokens: Vec<TimedToken>,
     /// What else it may have been, best first, where alternatives were asked for: the segment's own
-    /// text is the first.
+    /// text, word for word, is the first. A segment that was cut out of a long utterance has none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alternatives: Vec<Alternative>,
     /// What was said word for word, where the text was made [prose](crate::Options::prose) of it.
@@ -49,18 +49,27 @@ impl Segment {
         }
     }
 
-    /// What remains of a segment that is none of a grammar's sentences.
-    pub(crate) fn into_unmatched(self) -> Self {
+    /// Nothing was said, at `time`.
+    pub(crate) fn empty(time: f64) -> Self {
         Self {
-            start: self.start,
-            end: self.end,
+            start: time,
+            end: time,
             text: String::new(),
             confidence: 0.0,
             words: Vec::new(),
             tokens: Vec::new(),
             alternatives: Vec::new(),
             raw_text: None,
+            out_of_grammar: false,
+        }
+    }
+
+    /// What remains of a segment that is none of a grammar's sentences.
+    pub(crate) fn into_unmatched(self) -> Self {
+        Self {
+            end: self.end,
             out_of_grammar: true,
+            ..Self::empty(self.start)
         }
     }
 }
@@ -163,7 +172,7 @@ pub(crate) fn segment(hits: &[Hit], speller: Speller<'_>) -> Option<Segment> {
     let bounds: Vec<usize> = word_starts(hits, tokens).chain([hits.len()]).collect();
     let words: Vec<Word> = bounds
         .windows(2)
-        .filter_map(|bound| word(&hits[bound[0]..bound[1]], speller))
+        .flat_map(|bound| words(&hits[bound[0]..bound[1]], speller))
         .collect();
     let (first, last) = (words.first()?, words.last()?);
     Some(Segment {
@@ -195,12 +204,7 @@ pub(crate) fn alternatives(decoder: &Decoder, count: usize, tokens: &Tokens) -> 
     let mut found: Vec<Alternative> = Vec::new();
     decoder.alternatives(usize::MAX, |hits, score| {
         let text: String = hits.iter().map(|hit| tokens.symbol(hit.token)).collect();
-        // A mark alone is no word.
-        let words: Vec<_> = text
-            .split(WORD_START)
-            .filter(|word| !word.is_empty())
-            .collect();
-        let text = words.join(" ");
+        let text = split(&text).collect::<Vec<_>>().join(" ");
         if found.len() < count && found.iter().all(|known| known.text != text) {
             found.push(Alternative { text, score });
         }
@@ -208,27 +212,30 @@ pub(crate) fn alternatives(decoder: &Decoder, count: usize, tokens: &Tokens) -> 
     found
 }
 
-/// The word of `hits`; `None` for a word-start mark alone.
-fn word(hits: &[Hit], speller: Speller<'_>) -> Option<Word> {
+/// The word of `hits`; none for a word-start mark alone, and several, at the same time, where tokens go beyond a word.
+fn words(hits: &[Hit], speller: Speller<'_>) -> Vec<Word> {
     let Speller {
         tokens,
         calibration,
         ..
     } = speller;
-    let (first, last) = (hits.first()?, hits.last()?);
-    let spelling: String = hits
-        .iter()
-        .map(|hit| tokens.symbol(hit.token).trim_start_matches(WORD_START))
-        .collect();
-    if spelling.is_empty() {
-        return None;
-    }
-    Some(Word {
-        word: spelling,
-        start: speller.seconds(first.frame),
-        end: speller.seconds(last.end),
-        confidence: calibration.confidence(posterior(hits)),
-    })
+    let (Some(first), Some(last)) = (hits.first(), hits.last()) else {
+        return Vec::new();
+    };
+    let spelling: String = hits.iter().map(|hit| tokens.symbol(hit.token)).collect();
+    split(&spelling)
+        .map(|word| Word {
+            word: word.to_owned(),
+            start: speller.seconds(first.frame),
+            end: speller.seconds(last.end),
+            confidence: calibration.confidence(posterior(hits)),
+        })
+        .collect()
+}
+
+/// The words that symbols spell; a mark alone is none.
+fn split(spelling: &str) -> impl Iterator<Item = &str> {
+    spelling.split(WORD_START).filter(|word| !word.is_empty())
 }
 
 /// Geometric mean of the posteriors.
@@ -244,6 +251,28 @@ mod tests {
 
     use super::*;
     use crate::decode::{Beam, BeamOptions};
+
+    #[test]
+    fn tokens_that_go_beyond_a_word_are_written_as_words() {
+        let text = "\u{2581}and\u{2581}so 0\ny\u{2581} 1\n<blk> 2\n";
+        let tokens = Tokens::parse(text, Path::new("tokens.txt")).unwrap();
+        let mut beam = Beam::new(tokens.blank(), BeamOptions::default());
+        beam.accept(&[-0.1, -9.0, -9.0, -9.0, -0.1, -9.0]);
+        let said = segment(
+            beam.hits(),
+            Speller {
+                tokens: &tokens,
+                calibration: Calibration::NONE,
+                clock: Clock { frame_ms: 40 },
+                floor: 0.0,
+                limit: 1.0,
+            },
+        );
+        let said = said.unwrap();
+        assert_eq!(said.text, "and soy");
+        let words: Vec<_> = said.words.iter().map(|word| word.word.as_str()).collect();
+        assert_eq!(words, ["and", "soy"]);
+    }
 
     #[test]
     fn a_mark_alone_makes_no_other_alternative() {

@@ -30,7 +30,7 @@ pub(crate) struct Shared {
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Event {
-    /// The utterance so far. Each replaces the one before it.
+    /// The utterance so far. Each replaces the one before it; one without words takes it back.
     Partial(Segment),
     /// A finished utterance; it does not change any more.
     Final(Segment),
@@ -68,6 +68,8 @@ pub struct Stream {
     heard: u64,
     /// Feature frames that steps have shifted past.
     processed: u64,
+    /// Whether the last partial is still the last word on the utterance.
+    shown: bool,
     events: VecDeque<Event>,
     prose: Option<Prose>,
 }
@@ -105,6 +107,7 @@ impl Stream {
             spoken: 0,
             heard: 0,
             processed: 0,
+            shown: false,
             events: VecDeque::new(),
             prose: (shared.options.prose)
                 .then(|| Prose::new(&shared.package.config().language))
@@ -173,8 +176,10 @@ impl Stream {
         self.events.clear();
     }
 
-    /// Ends the utterance here and now, as an endpoint rule would: its words come as
-    /// [`Event::Final`]. What the model remembers of the audio stays.
+    /// Ends the utterance here and now: its words come as [`Event::Final`], with no [`Event::Endpoint`]. What the
+    /// model remembers of the audio stays, and sound that does not fill a chunk yet is heard with the next one: it
+    /// belongs to the next utterance. Where the source pauses, as behind a button that was let go,
+    /// [`finish`](Self::finish) hears it all.
     pub fn end_utterance(&mut self) -> Events<'_> {
         self.give_out(usize::MAX);
         self.utterance = self.decoder.frames();
@@ -188,10 +193,13 @@ impl Stream {
         self.rules = rules;
     }
 
-    /// Ends the utterance here and now, then boosts other phrases, or none. They have to be made
-    /// with this model's tokens ([`Package::tokens`]). A stream that searches greedily turns to a beam
-    /// of default width, since phrases need one.
+    /// [Ends the utterance](Self::end_utterance), then boosts other phrases, or none. A stream that searches greedily
+    /// turns to a beam of default width, since phrases need one.
+    ///
+    /// # Panics
+    /// If they were made with another model's tokens than this one's ([`Package::tokens`]), as far as their number tells.
     pub fn set_phrases(&mut self, phrases: Option<Arc<Phrases>>) -> Events<'_> {
+        self.check_tokens(phrases.as_ref().map(|phrases| phrases.tokens()));
         self.end_utterance();
         self.decoder.set_phrases(phrases);
         Events {
@@ -199,11 +207,14 @@ impl Stream {
         }
     }
 
-    /// Ends the utterance here and now, then asks another language model, or none. It has to be put to
-    /// work with this model's tokens ([`Package::tokens`]); the package may bring one along
-    /// ([`Package::language_model`]). Every utterance is a sentence of its own. A stream that searches
+    /// [Ends the utterance](Self::end_utterance), then asks another language model, or none; the package may bring one
+    /// along ([`Package::language_model`]). Every utterance is a sentence of its own. A stream that searches
     /// greedily turns to a beam of default width.
+    ///
+    /// # Panics
+    /// If it was put to work with another model's tokens, as [`set_phrases`](Self::set_phrases).
     pub fn set_language_model(&mut self, fusion: Option<Arc<Fusion>>) -> Events<'_> {
+        self.check_tokens(fusion.as_ref().map(|fusion| fusion.tokens()));
         self.end_utterance();
         self.decoder.set_language_model(fusion);
         Events {
@@ -211,11 +222,14 @@ impl Stream {
         }
     }
 
-    /// Ends the utterance here and now, then hears sentences of another grammar only, or anything
-    /// again. It has to be made with this model's tokens ([`Package::tokens`]). Every utterance is a
-    /// sentence, or none ([`Segment::out_of_grammar`]); phrases and a language model choose among
-    /// sentences. A stream that searches greedily turns to a beam of default width.
+    /// [Ends the utterance](Self::end_utterance), then hears sentences of another grammar only, or anything
+    /// again. Every utterance is a sentence, or none ([`Segment::out_of_grammar`]); phrases and a language model
+    /// choose among sentences. A stream that searches greedily turns to a beam of default width.
+    ///
+    /// # Panics
+    /// If it was made with another model's tokens, as [`set_phrases`](Self::set_phrases).
     pub fn set_grammar(&mut self, grammar: Option<Arc<Grammar>>) -> Events<'_> {
+        self.check_tokens(grammar.as_ref().map(|grammar| grammar.tokens()));
         self.end_utterance();
         self.decoder.set_grammar(grammar);
         Events {
@@ -234,6 +248,16 @@ impl Stream {
     #[must_use]
     pub fn time(&self) -> f64 {
         self.heard as f64 / f64::from(LogMel::SAMPLE_RATE)
+    }
+
+    /// What leads the search indexes its tables with the model's tokens.
+    fn check_tokens(&self, theirs: Option<usize>) {
+        let own = self.shared.package.tokens().blank();
+        assert!(
+            theirs.is_none_or(|theirs| theirs == own),
+            "made for a model with {} tokens, this one has {own}: make it anew with the tokens of this package",
+            theirs.unwrap_or_default()
+        );
     }
 
     fn switch_rate(&mut self, rate: u32) -> Result<(), Error> {
@@ -301,7 +325,7 @@ impl Stream {
                 self.give_out(usize::MAX);
                 self.utterance = now;
                 self.events.push_back(Event::Endpoint(Endpoint {
-                    time: self.clock.seconds(now),
+                    time: self.clock.seconds(now).min(self.time()),
                     rule,
                 }));
             }
@@ -326,7 +350,7 @@ impl Stream {
         self.give_out(count);
         self.utterance = end;
         let endpoint = Endpoint {
-            time: self.clock.seconds(end),
+            time: self.clock.seconds(end).min(self.time()),
             rule: EndpointRule::Longest,
         };
         self.events.push_back(Event::Endpoint(endpoint));
@@ -334,9 +358,23 @@ impl Stream {
     }
 
     fn partial(&mut self, news: bool) {
-        if news {
-            let segment = segment(self.decoder.hits(), self.speller());
-            self.events.extend(segment.map(Event::Partial));
+        if !news {
+            return;
+        }
+        match segment(self.decoder.hits(), self.speller()) {
+            Some(segment) => {
+                self.events.push_back(Event::Partial(segment));
+                self.shown = true;
+            }
+            None => self.take_back(),
+        }
+    }
+
+    /// Tells that what the last partial said was nothing, as a search may find.
+    fn take_back(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            let nothing = Segment::empty(self.clock.seconds(self.utterance));
+            self.events.push_back(Event::Partial(nothing));
         }
     }
 
@@ -358,8 +396,11 @@ impl Stream {
         }
         if let Some(hits) = self.decoder.unmatched() {
             let segment = segment(hits, self.speller());
-            let unmatched = segment.map(Segment::into_unmatched).map(Event::Final);
-            self.events.extend(unmatched);
+            if let Some(segment) = segment {
+                let unmatched = Event::Final(segment.into_unmatched());
+                self.events.push_back(unmatched);
+                self.shown = false;
+            }
         }
         let hits = self.decoder.hits();
         let count = count.min(hits.len());
@@ -375,6 +416,12 @@ impl Stream {
                 prose.write(&mut segment, !whole);
             }
             self.events.push_back(Event::Final(segment));
+            self.shown = false;
+        } else if whole {
+            self.take_back();
+            if let Some(prose) = &mut self.prose {
+                prose.reset();
+            }
         }
         let heard = self
             .decoder
@@ -414,6 +461,7 @@ impl Stream {
         }
         (self.utterance, self.spoken) = (0, 0);
         (self.heard, self.processed) = (0, 0);
+        self.shown = false;
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use sori::decode::Phrases;
 use sori::engine::{Engine, EngineChoice, EngineError, Session, load};
-use sori::{EndpointRule, EndpointRules, Event, Options, Recognizer};
+use sori::model::Tokens;
+use sori::{EndpointRule, EndpointRules, Event, Options, Recognizer, Stream};
 use sori_tests::tone::{Sound, speak, transcript};
 
 use crate::support::{on, tone};
@@ -250,4 +252,113 @@ fn what_was_said_before_an_engine_failed_is_not_lost() {
         }
         assert!(failed || at > steps, "{at}");
     }
+}
+
+/// An engine that says a word with a probability of a tenth in its first frame, and nothing after that.
+#[derive(Clone)]
+struct Whisper {
+    rows: Vec<f32>,
+    said: bool,
+}
+
+const WORD: usize = 0;
+const OUTPUTS: usize = 9;
+const FRAMES: usize = 8;
+
+impl Engine for Whisper {
+    fn session(&self) -> Result<Box<dyn Session>, EngineError> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn description(&self) -> &'static str {
+        "a whisper"
+    }
+}
+
+impl Session for Whisper {
+    fn step(&mut self, _: &[f32]) -> Result<&[f32], EngineError> {
+        self.rows.clear();
+        self.rows.resize(FRAMES * OUTPUTS, -20.0);
+        let blanks = self.rows.iter_mut().skip(OUTPUTS - 1).step_by(OUTPUTS);
+        blanks.for_each(|blank| *blank = 0.0);
+        if !std::mem::replace(&mut self.said, true) {
+            self.rows[OUTPUTS - 1] = f32::ln(0.9);
+            self.rows[WORD] = f32::ln(0.1);
+        }
+        Ok(&self.rows)
+    }
+
+    fn reset(&mut self) {
+        self.said = false;
+    }
+}
+
+fn whisper(options: Options) -> Stream {
+    let engine = Whisper {
+        rows: Vec::new(),
+        said: false,
+    };
+    let recognizer = Recognizer::with_engine(tone(), Arc::new(engine), options);
+    recognizer.stream().unwrap()
+}
+
+#[test]
+fn what_a_partial_said_and_nobody_did_is_taken_back() {
+    let mut stream = whisper(Options::default());
+    // Its letters lend so much that the word is believed for as long as the phrase may go on.
+    let list = "one two 1.0\n";
+    let phrases = Phrases::parse(list.as_bytes(), "list", tone().tokens()).unwrap();
+    stream.set_phrases(Some(Arc::new(phrases)));
+    let events = hear(&mut stream, 16_000, &[0.0; 48_000], 1600);
+    let texts: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Partial(said) => Some(said.text.as_str()),
+            Event::Final(said) => panic!("{said:?}"),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(texts, ["one", ""]);
+    assert!(
+        events
+            .iter()
+            .any(|event| matches!(event, Event::Endpoint(_))),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn no_endpoint_lies_behind_the_sound() {
+    let mut options = Options::default();
+    options.endpoint.silence_after_speech = 0.5;
+    let samples = speak(&[
+        Sound::Silence(400),
+        Sound::Token(0, 200),
+        Sound::Silence(400),
+    ]);
+    let recognizer = recognizer(EngineChoice::Tract);
+    let mut stream = recognizer.stream().unwrap();
+    stream.set_endpoint_rules(options.endpoint);
+    let events = hear(&mut stream, 16_000, &samples, 1600);
+    let ends: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Endpoint(end) => Some(end.time),
+            _ => None,
+        })
+        .collect();
+    assert!(!ends.is_empty());
+    assert!(
+        ends.iter()
+            .all(|&end| end <= samples.len() as f64 / 16_000.0),
+        "{ends:?}"
+    );
+}
+
+#[test]
+#[should_panic(expected = "made for a model with 3 tokens, this one has 8")]
+fn phrases_of_another_model_are_told_apart() {
+    let tokens = Tokens::parse("a 0\nb 1\nc 2\n<blk> 3\n", "tokens.txt".as_ref()).unwrap();
+    let phrases = Phrases::parse(&b"abc"[..], "list", &tokens).unwrap();
+    whisper(Options::default()).set_phrases(Some(Arc::new(phrases)));
 }

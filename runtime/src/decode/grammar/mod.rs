@@ -140,6 +140,11 @@ impl Grammar {
         self
     }
 
+    /// Tokens of the model that it was made for, without the blank.
+    pub(crate) fn tokens(&self) -> usize {
+        self.automaton.spellings.tokens()
+    }
+
     /// Where one more token leads, if it may be said.
     pub(super) fn advance(&self, state: State, token: TokenId) -> Option<State> {
         self.automaton.advance(state, token)

@@ -81,6 +81,14 @@ impl State {
         self.earned + self.lent
     }
 
+    /// With so much less earned.
+    pub(super) fn less(self, bonus: f32) -> Self {
+        Self {
+            earned: self.earned - bonus,
+            ..self
+        }
+    }
+
     /// Without what was only lent.
     pub(super) fn settled(self) -> Self {
         Self {
@@ -131,7 +139,7 @@ impl Phrases {
     pub const BOOST: f32 = 0.5;
 
     /// Reads a list: a phrase per line, UTF-8, with a number behind it if its letters are to add
-    /// another boost than [`BOOST`](Self::BOOST). Empty lines and lines that begin with `#` are
+    /// another boost than [`BOOST`](Self::BOOST); above 2 it needs a point, so that "maroon 5" is no boost. Empty lines and lines that begin with `#` are
     /// left out. Capitals become small where the model has none. `name` is only named in errors.
     ///
     /// # Errors
@@ -235,6 +243,11 @@ impl Phrases {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Tokens of the model that they were made for, without the blank.
+    pub(crate) fn tokens(&self) -> usize {
+        self.spellings.tokens()
     }
 
     /// A hypothesis says one more token.
@@ -386,7 +399,7 @@ mod tests {
         let symbols = "▁a 0\na 1\nb 2\n▁b 3\n▁ab 4\nba 5\n▁ 6\naba 7\nb▁a 8\n<blk> 9\n";
         let tokens = Tokens::parse(symbols, Path::new("tokens.txt")).unwrap();
         // Within one another, one across the other, and some that are to be avoided.
-        let list = "ab\nab ba 2\nba ab 0.1\nba 3\nabba -1\nabbab ba\nb\nbaba a -4\nb a b a 5\n";
+        let list = "ab\nab ba 2\nba ab 0.1\nba 3.0\nabba -1\nabbab ba\nb\nbaba a -4\nb a b a 5.0\n";
         let phrases = Phrases::parse(list.as_bytes(), "list", &tokens).unwrap();
         let (mut state, mut seed, mut wins) = (State::default(), 1_u64, 0);
         for _ in 0..100_000 {

@@ -11,6 +11,8 @@ const MOST_PHRASES: usize = 100_000;
 const MOST_LETTERS: usize = 2_000_000;
 /// Largest boost, either way.
 const MOST_BOOST: f32 = 20.0;
+/// Largest whole number behind a phrase that is not rather a part of it, as in "maroon 5".
+const MOST_WHOLE: f32 = 2.0;
 
 /// A phrase as letters, with a word boundary at both ends and between words.
 pub(super) fn spelled(phrase: &str, alphabet: &Alphabet<'_>) -> Result<Vec<Letter>, String> {
@@ -72,6 +74,16 @@ impl Trie {
                 Some((phrase, boost))
             });
         let (phrase, boost): (&str, f32) = boosted.unwrap_or((text, Phrases::BOOST));
+        let is_whole = text[phrase.len()..]
+            .trim()
+            .bytes()
+            .all(|byte| byte.is_ascii_digit());
+        if boost > MOST_WHOLE && is_whole {
+            return Err(format!(
+                "is {boost} a boost or part of the phrase? A boost as large is written with a point, {boost:.1}; a number \
+                 that is said is spelled as the model spells it, with a boost behind it"
+            ));
+        }
         self.add(&spelled(phrase, alphabet)?, boost)
     }
 
