@@ -214,34 +214,47 @@ pub fn load(package: &Package, options: EngineOptions) -> Result<Arc<dyn Engine>
     match options.engine {
         EngineChoice::Ort => load_ort(package, options),
         EngineChoice::Tract => load_tract(package, options),
-        EngineChoice::Auto if is_faster_on_tract() => load_tract_or_ort(package, options),
-        EngineChoice::Auto => match load_ort(package, options) {
-            Err(error @ (EngineError::NotBuilt { .. } | EngineError::NoLibrary { .. })) => {
-                tracing::info!("engine tract, because ort cannot be used: {error}");
-                load_tract(package, options)
-            }
-            other => other,
-        },
+        EngineChoice::Auto if is_faster_on_tract() => {
+            tracing::info!("engine tract, the faster one on this processor");
+            load_either([TRACT, ORT], package, options)
+        }
+        EngineChoice::Auto => load_either([ORT, TRACT], package, options),
     }
 }
 
-/// tract, or `ort` for a graph that tract refuses.
-fn load_tract_or_ort(
+/// An engine's name and what loads it.
+type Loader = (
+    &'static str,
+    fn(&Package, EngineOptions) -> Result<Arc<dyn Engine>, EngineError>,
+);
+
+const ORT: Loader = ("ort", load_ort);
+const TRACT: Loader = ("tract", load_tract);
+
+/// An engine, or another where it is not there or refuses the graph; the first one's error if neither can be used.
+fn load_either(
+    [(name, load), (other_name, load_other)]: [Loader; 2],
     package: &Package,
     options: EngineOptions,
 ) -> Result<Arc<dyn Engine>, EngineError> {
-    tracing::info!("engine tract, the faster one on this processor");
-    let refused = match load_tract(package, options) {
-        Err(refused @ EngineError::Load { .. }) => refused,
-        other => return other,
+    let is_unfit = |error: &EngineError| {
+        matches!(
+            error,
+            EngineError::NotBuilt { .. } | EngineError::NoLibrary { .. } | EngineError::Load { .. }
+        )
     };
-    match load_ort(package, options) {
-        Err(EngineError::NotBuilt { .. } | EngineError::NoLibrary { .. }) => Err(refused),
-        other => {
-            tracing::info!("engine ort, because tract cannot be used: {refused}");
-            other
+    load(package, options).or_else(|error| {
+        if !is_unfit(&error) {
+            return Err(error);
         }
-    }
+        match load_other(package, options) {
+            Err(other) if is_unfit(&other) => Err(error),
+            other => {
+                tracing::info!("engine {other_name}, because {name} cannot be used: {error}");
+                other
+            }
+        }
+    })
 }
 
 /// The precisions in the order in which [`PrecisionChoice::Auto`] takes them on an engine: the first that a package has. For
@@ -366,6 +379,34 @@ fn contained(
             reason: said(&*panic),
         })
     })
+}
+
+#[cfg(all(test, feature = "tract"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_refuses_a_graph_leaves_it_to_the_other() {
+        let refuse: Loader = ("refusing", |_, _| {
+            Err(EngineError::Load {
+                engine: "refusing",
+                path: "model.onnx".into(),
+                reason: "too new".into(),
+            })
+        });
+        let absent: Loader = ("absent", |_, _| {
+            Err(EngineError::NotBuilt { name: "absent" })
+        });
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/tone");
+        let package = Package::open(directory).expect("the tone package");
+        let load = |loaders| load_either(loaders, &package, EngineOptions::default());
+        assert!(load([refuse, TRACT]).is_ok());
+        assert!(load([absent, TRACT]).is_ok());
+        for other in [refuse, absent] {
+            let told = load([refuse, other]).err().map(|error| error.to_string());
+            assert!(told.is_some_and(|told| told.contains("too new")));
+        }
+    }
 }
 
 /// What a panic said.

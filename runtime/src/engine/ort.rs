@@ -88,7 +88,7 @@ pub(super) fn load(
         let spare = Caches::new(&graph, &shapes)?;
         Ok(Arc::new(Mutex::new(Turn { graph, spare })))
     };
-    let turns = sessions(environment, graph, threads, parallel.max(1))?
+    let turns = sessions(environment, graph, threads.max(1), parallel.max(1))?
         .into_iter()
         .map(turn)
         .collect::<ort::Result<_>>()

@@ -2,10 +2,12 @@
 
 use std::fs;
 
+use prost::Message;
 use serde_json::Value;
-use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice, load};
+use sori::engine::{EngineChoice, EngineError, EngineOptions, PrecisionChoice, load};
 use sori::model::{Package, Precision};
 use sori_tests::tone::ToneModel;
+use sori_tests::tone::pb::NodeProto;
 
 use crate::{complaint, config, package};
 
@@ -162,4 +164,39 @@ fn damaged_graphs_are_refused_and_never_panic() {
         }
     }
     assert!(refused > 0 && ran > 0, "{refused} refused, {ran} ran");
+}
+
+#[test]
+fn a_graph_that_divides_by_zero_fails_in_its_step_and_ends_nothing() {
+    let directory = package();
+    let mut model = ToneModel::default().graph(sori_tests::tone::Precision::Fp32);
+    let graph = model.graph.as_mut().unwrap();
+    let lengths = graph
+        .node
+        .iter_mut()
+        .find(|node| node.output == ["encoded_lengths"])
+        .unwrap();
+    lengths.output = vec!["lengths".into()];
+    // Nothing is in the cache at first.
+    graph.node.push(NodeProto {
+        input: vec!["lengths".into(), "cache_last_channel_len".into()],
+        output: vec!["encoded_lengths".into()],
+        op_type: "Div".into(),
+        name: "share".into(),
+        ..NodeProto::default()
+    });
+    fs::write(directory.path().join("model.onnx"), model.encode_to_vec()).unwrap();
+    let package = Package::open(directory.path()).unwrap();
+    let options = EngineOptions {
+        engine: EngineChoice::Tract,
+        precision: PrecisionChoice::Exactly(Precision::Fp32),
+        ..EngineOptions::default()
+    };
+    let engine = load(&package, options).unwrap();
+    let mut session = engine.session().unwrap();
+    for _ in 0..2 {
+        let error = session.step(&[0.0; 32 * 80]).unwrap_err();
+        assert!(matches!(error, EngineError::Run { .. }), "{error}");
+        session.reset();
+    }
 }

@@ -1,5 +1,6 @@
 //! tract: the graph in pure Rust.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +10,9 @@ use tract_onnx::tract_core::internal::{
     EvalContext, OpState, SessionId, TractErrorContext, anyhow, ensure,
 };
 
-use super::{CacheValues, CachedEngine, CachedSession, Engine, EngineError, Session, transpose};
+use super::{
+    CacheValues, CachedEngine, CachedSession, Engine, EngineError, Session, said, transpose,
+};
 use crate::model::{Config, Graph, GraphBytes, Precision};
 
 mod operators;
@@ -219,7 +222,7 @@ struct TractStream {
 }
 
 impl TractStream {
-    fn run(&mut self, windows: &[f32]) -> TractResult<&[f32]> {
+    fn run(&mut self, windows: &[f32]) -> TractResult<()> {
         transpose(
             windows,
             self.window,
@@ -236,7 +239,7 @@ impl TractStream {
         self.caches
             .extend(outputs.drain(2..5).map(IntoTensor::into_tensor));
         self.log_probs = outputs.swap_remove(0);
-        self.log_probs.try_as_plain_ram()?.as_slice::<f32>()
+        Ok(())
     }
 }
 
@@ -256,7 +259,11 @@ impl CachedSession for TractStream {
 
 impl Session for TractStream {
     fn step(&mut self, window: &[f32]) -> Result<&[f32], EngineError> {
-        self.run(window).map_err(|error| run_error(&error))
+        // What a graph from outside makes an operator do is the graph's fault, a panic like any other.
+        catch_unwind(AssertUnwindSafe(|| self.run(window)))
+            .unwrap_or_else(|panic| Err(anyhow!(said(&*panic))))
+            .and_then(|()| self.log_probs.try_as_plain_ram()?.as_slice::<f32>())
+            .map_err(|error| run_error(&error))
     }
 
     fn reset(&mut self) {
