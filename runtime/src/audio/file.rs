@@ -21,8 +21,14 @@ const MAX_READER_ERRORS: u32 = 64;
 /// Most samples of encoder padding that MP3 can announce (12 bits), rounded up to whole frames.
 const MAX_PADDING: usize = 4 * 1152;
 
-/// Most seconds of silence in the place of one packet, whatever length it claims.
+/// Most seconds of silence in the place of one packet, whatever length it claims, and in one piece.
 const MAX_SILENCE: f64 = 1.0;
+
+/// Seconds between two packets that are no gap: some containers round their times.
+const JITTER: f64 = 0.1;
+
+/// Longest gap that is filled, in seconds; a longer one is a wrong time.
+const LONGEST_GAP: f64 = 600.0;
 
 /// An audio file, decoded while it is read: mono samples at the file's own rate.
 ///
@@ -30,10 +36,12 @@ const MAX_SILENCE: f64 = 1.0;
 /// floats, A-law, mu-law, ADPCM), AIFF, CAF, FLAC, MP3, Ogg Vorbis, Opus, AAC-LC and ALAC in M4A,
 /// and these codecs in Matroska or WebM. Of several tracks the first that can be decoded is heard.
 /// Silence that an encoder added before and after the sound is cut where the file tells of it in a
-/// way that is read here (MP3, Vorbis, Opus); AAC comes 20 to 50 ms late.
+/// way that is read here (MP3, Vorbis, Opus); AAC comes 1024 samples late, 64 ms at 16 kHz.
 ///
-/// Files come from anywhere. Packets that cannot be decoded are replaced by silence and counted
-/// ([`skipped_packets`](Self::skipped_packets)), a file that stops in the middle ends there, and
+/// Files come from anywhere. Packets that cannot be decoded, and those that are missing by the times of
+/// the others, are replaced by silence and counted ([`skipped_packets`](Self::skipped_packets)); MP3 and
+/// bare AAC have no times, so what is missing there is left out. A file that stops in the middle ends
+/// there, a WAV whose header was never completed is read to its end, and
 /// memory depends neither on the length of the sound nor on what a header claims.
 ///
 /// ```no_run
@@ -58,8 +66,14 @@ pub struct AudioFile {
     duration: Option<f64>,
     /// Interleaved samples of one packet.
     interleaved: Vec<f32>,
-    /// Mono samples of the packet that was decoded to know the rate.
+    /// Mono samples that come next: of the packet that was decoded to know the rate, or of one behind a gap.
     ahead: Vec<f32>,
+    /// Samples of silence that come before those: a gap.
+    gap: usize,
+    /// Where the next packet begins if none is missing, in seconds.
+    expected: Option<f64>,
+    /// Its header leaves open where the sound ends, as that of a pipe: it ends where the file does.
+    is_open_ended: bool,
     /// Mono samples after the end that the header announced.
     padding: Vec<f32>,
     /// The announced end turned out to be in the middle of the sound.
@@ -81,8 +95,14 @@ impl AudioFile {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, AudioError> {
         let path = path.as_ref();
         let input = path.display().to_string();
-        let (head, file) = open_file(path).map_err(|error| AudioError::from_io(&input, error))?;
-        if !file.is_seekable() {
+        let (mut head, mut file) =
+            open_file(path).map_err(|error| AudioError::from_io(&input, error))?;
+        if !file.is_seekable() || complete(&mut head) {
+            if file.is_seekable() {
+                let after = SeekFrom::Start(head.len() as u64);
+                file.seek(after)
+                    .map_err(|error| AudioError::from_io(&input, error))?;
+            }
             return Self::from_source(Box::new(rejoin(&head, file)), &head, input);
         }
         let result = Self::from_source(Box::new(file), &head, input.clone());
@@ -104,7 +124,13 @@ impl AudioFile {
     where
         B: AsRef<[u8]> + Clone + Send + Sync + 'static,
     {
-        let head: Vec<u8> = bytes.as_ref().iter().take(HEAD as usize).copied().collect();
+        let mut head: Vec<u8> = bytes.as_ref().iter().take(HEAD as usize).copied().collect();
+        if complete(&mut head) {
+            let mut rest = Cursor::new(bytes);
+            rest.set_position(head.len() as u64);
+            let source = Box::new(rejoin(&head, rest));
+            return Self::from_source(source, &head, input.to_owned());
+        }
         let source = Box::new(Cursor::new(bytes.clone()));
         let result = Self::from_source(source, &head, input.to_owned());
         if !wants_reading_from_start(&result) {
@@ -127,7 +153,8 @@ impl AudioFile {
         mut reader: impl Read + Send + Sync + 'static,
         input: &str,
     ) -> Result<Self, AudioError> {
-        let head = read_head(&mut reader).map_err(|error| AudioError::from_io(input, error))?;
+        let mut head = read_head(&mut reader).map_err(|error| AudioError::from_io(input, error))?;
+        complete(&mut head);
         let source = Box::new(rejoin(&head, reader));
         Self::from_source(source, &head, input.to_owned())
     }
@@ -150,6 +177,9 @@ impl AudioFile {
             sample_rate: 0,
             interleaved: Vec::new(),
             ahead: Vec::new(),
+            gap: 0,
+            expected: None,
+            is_open_ended: is_open_ended(head),
             padding: Vec::new(),
             end_is_wrong: false,
             decoded: 0,
@@ -180,7 +210,7 @@ impl AudioFile {
         self.duration
     }
 
-    /// Packets so far that could not be decoded and were replaced by silence.
+    /// Packets so far that could not be decoded and were replaced by silence, and gaps that were.
     pub fn skipped_packets(&self) -> u64 {
         self.skipped
     }
@@ -194,11 +224,23 @@ impl AudioFile {
     /// decodes or its structure is lost, [`AudioError::RateChanged`]. The samples before an error
     /// are good.
     pub fn read(&mut self, out: &mut Vec<f32>) -> Result<bool, AudioError> {
+        if self.gap > 0 {
+            let most = (MAX_SILENCE * f64::from(self.sample_rate)) as usize;
+            let count = self.gap.min(most);
+            self.gap -= count;
+            out.resize(out.len() + count, 0.0);
+            return Ok(true);
+        }
         if !self.ahead.is_empty() {
             out.append(&mut self.ahead);
             return Ok(true);
         }
-        self.read_packet(out)
+        let start = out.len();
+        let more = self.read_packet(out)?;
+        if self.gap > 0 {
+            self.ahead.extend(out.drain(start..));
+        }
+        Ok(more)
     }
 
     fn read_packet(&mut self, out: &mut Vec<f32>) -> Result<bool, AudioError> {
@@ -211,16 +253,39 @@ impl AudioFile {
         if packet.track_id != self.track.id {
             return Ok(true);
         }
+        let expected = self.expected.take();
         let decoded = guard(|| {
             let buffer = self.track.decoder.decode(&packet)?;
             buffer.copy_to_vec_interleaved(&mut self.interleaved);
             Ok((buffer.spec().rate(), buffer.num_planes()))
         });
         match decoded {
-            Ok((rate, channels)) => self.append(&packet, rate, channels, out)?,
+            Ok((rate, channels)) => {
+                self.find_gap(&packet, expected, rate, channels);
+                self.append(&packet, rate, channels, out)?;
+            }
             Err(error) => self.skip(&packet, error, out),
         }
         Ok(true)
+    }
+
+    /// Notes how much is missing before the packet in `interleaved`, by its time, and when the next one begins.
+    fn find_gap(&mut self, packet: &Packet, expected: Option<f64>, rate: u32, channels: usize) {
+        let begins = packet.pts.get() as f64 * self.track.tick;
+        let count = self.interleaved.len() / channels.max(1);
+        self.expected = Some(begins + count as f64 / f64::from(rate.max(1)));
+        let Some(missing) = expected.map(|expected| begins - expected) else {
+            return;
+        };
+        if self.decoded > 0 && (JITTER..LONGEST_GAP).contains(&missing) {
+            tracing::debug!(
+                "{}: after {:.3} s: {missing:.3} s are missing",
+                self.input,
+                self.seconds()
+            );
+            self.skipped += 1;
+            self.gap = (missing * f64::from(self.sample_rate)).round() as usize;
+        }
     }
 
     /// The next packet of any track, `None` at the end.
@@ -233,7 +298,9 @@ impl AudioFile {
                     return Ok(packet);
                 }
                 Err(MediaError::IoError(error)) if is_from_content(&error) => {
-                    tracing::warn!("{}: stops in the middle", self.input);
+                    if !self.is_open_ended {
+                        tracing::warn!("{}: stops in the middle", self.input);
+                    }
                     return Ok(None);
                 }
                 Err(MediaError::IoError(error)) => {
@@ -242,6 +309,7 @@ impl AudioFile {
                 // One Ogg stream has ended and another one follows.
                 Err(MediaError::ResetRequired) => {
                     self.track = first_decodable(&self.input, self.reader.tracks())?;
+                    self.expected = None;
                 }
                 // Many readers find their way back to the next packet.
                 Err(error) => {
@@ -310,6 +378,7 @@ impl AudioFile {
             let seconds = (packet.dur.get() as f64 * self.track.tick).min(MAX_SILENCE);
             let count = (seconds * f64::from(self.sample_rate)).round() as usize;
             out.resize(out.len() + count, 0.0);
+            self.expected = Some(packet.pts.get() as f64 * self.track.tick + seconds);
         }
     }
 
@@ -389,4 +458,48 @@ fn rejoin<R: Read + Send + Sync>(
     rest: R,
 ) -> ReadOnlySource<impl Read + Send + Sync + use<R>> {
     ReadOnlySource::new(Cursor::new(head.to_vec()).chain(rest))
+}
+
+/// A size in a WAV header that stands for "to the end of the file".
+const OPEN: [u8; 4] = [0xff; 4];
+
+/// Where the sizes of the file and of its sound stand in the first bytes of a WAV.
+fn wav_sizes(head: &[u8]) -> Option<[usize; 2]> {
+    if !head.starts_with(b"RIFF") || head.get(8..12) != Some(b"WAVE") {
+        return None;
+    }
+    let mut at: usize = 12;
+    loop {
+        let (name, rest) = head.get(at..)?.split_first_chunk::<4>()?;
+        let size = u32::from_le_bytes(*rest.first_chunk()?);
+        if name == b"data" {
+            return Some([4, at + 4]);
+        }
+        // Chunks begin at even places.
+        let size = usize::try_from(size).ok()?.checked_next_multiple_of(2)?;
+        at = at.checked_add(8)?.checked_add(size)?;
+    }
+}
+
+/// Puts "to the end" in the place of the sizes of a WAV whose recorder could not come back to them.
+fn complete(head: &mut [u8]) -> bool {
+    let Some([file, sound]) = wav_sizes(head) else {
+        return false;
+    };
+    let is_missing = head[sound..sound + 4] == [0; 4];
+    if is_missing {
+        head[file..file + 4].copy_from_slice(&OPEN);
+        head[sound..sound + 4].copy_from_slice(&OPEN);
+    }
+    is_missing
+}
+
+/// Whether a header leaves open where the sound ends: a WAV, or a Matroska segment, that was written into a pipe.
+fn is_open_ended(head: &[u8]) -> bool {
+    const SEGMENT: [u8; 12] = [
+        0x18, 0x53, 0x80, 0x67, 0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    ];
+    let sound = wav_sizes(head).and_then(|[_, sound]| head.get(sound..)?.first_chunk());
+    sound.is_some_and(|size| u32::from_le_bytes(*size) > i32::MAX as u32)
+        || head.windows(SEGMENT.len()).any(|bytes| bytes == SEGMENT)
 }

@@ -179,6 +179,13 @@ fn codec_name(id: AudioCodecId) -> String {
 
 /// Why no container was found, or why it cannot be read.
 fn container_error(input: &str, head: &[u8], error: MediaError) -> AudioError {
+    const SPEEX: &[u8] = b"Speex   ";
+    if head.starts_with(b"OggS") && head.windows(SPEEX.len()).any(|bytes| bytes == SPEEX) {
+        return AudioError::UnsupportedCodec {
+            input: input.to_owned(),
+            codec: codec_name(codec::CODEC_ID_SPEEX),
+        };
+    }
     let reason = match error {
         MediaError::Unsupported(reason) if reason.starts_with("core (probe)") => {
             return unknown_format(input, head);
@@ -232,7 +239,7 @@ fn unknown_format(input: &str, head: &[u8]) -> AudioError {
 
 /// What an input that is not audio seems to be.
 fn describe(head: &[u8]) -> String {
-    const KNOWN: [(&[u8], &str); 12] = [
+    const KNOWN: [(&[u8], &str); 13] = [
         (b"RF64", "64-bit WAV (RF64)"),
         (b"BW64", "64-bit WAV (BW64)"),
         (b"riff", "Sony Wave64"),
@@ -245,6 +252,10 @@ fn describe(head: &[u8]) -> String {
         (b"\x89PNG", "a PNG picture"),
         (b"\xff\xd8\xff", "a JPEG picture"),
         (b"\x7fELF", "a program"),
+        (
+            b"sori-lm",
+            "a language model of sori, which is named as --lm=FILE",
+        ),
     ];
     if let Some((_, name)) = KNOWN.iter().find(|(magic, _)| head.starts_with(magic)) {
         return (*name).to_owned();

@@ -148,6 +148,27 @@ fn damage_in_the_middle_is_stepped_over() {
 }
 
 #[test]
+fn sound_behind_a_gap_keeps_its_time() {
+    for name in ["tone.flac"] {
+        let mut bytes = bytes_of(name);
+        let whole = read(from_bytes(&bytes)).len();
+        let middle = bytes.len() * 2 / 5;
+        for (n, byte) in bytes[middle..middle + 300].iter_mut().enumerate() {
+            *byte = (n * 37 + 11) as u8;
+        }
+        let mut file = from_bytes(&bytes).unwrap();
+        let (samples, end) = drain(&mut file);
+        end.unwrap();
+        let rate = f64::from(file.sample_rate());
+        let apart = (samples.len() as f64 - whole as f64).abs() / rate;
+        assert!(apart < 0.1, "{name}: {apart} s");
+        assert!(file.skipped_packets() > 0, "{name}");
+        let (_, end) = bounds(&samples, file.sample_rate());
+        assert!((end - 0.75).abs() < 0.1, "{name}: ends at {end} s");
+    }
+}
+
+#[test]
 fn a_packet_that_does_not_decode_becomes_silence_of_its_length() {
     let mut bytes = bytes_of("tone.m4a");
     let middle = bytes.len() / 2;

@@ -2,7 +2,9 @@
 
 use std::io::Cursor;
 
-use super::{from_bytes, read};
+use sori::audio::AudioFile;
+
+use super::{as_file, from_bytes, read};
 use crate::tone;
 
 fn write<S: hound::Sample + Copy>(
@@ -96,6 +98,24 @@ fn a_header_without_sound_is_a_file_of_no_length() {
     let mut file = from_bytes(&integers(16, &[])).unwrap();
     assert_eq!(file.sample_rate(), 48_000);
     assert!(!file.read(&mut Vec::new()).unwrap());
+}
+
+#[test]
+fn sizes_that_a_recorder_could_not_fill_in_mean_to_the_end() {
+    let samples: Vec<i32> = (0..48_000).map(|n| n % 1000).collect();
+    let whole = integers(16, &samples);
+    let expected = read(from_bytes(&whole));
+    let sound = whole.windows(4).position(|at| at == b"data").unwrap() + 4;
+    for file_size in [0, 36] {
+        let mut bytes = whole.clone();
+        bytes[4..8].copy_from_slice(&u32::to_le_bytes(file_size));
+        bytes[sound..sound + 4].fill(0);
+        assert_eq!(read(from_bytes(&bytes)), expected);
+        let (_folder, path) = as_file(&bytes, "crashed.wav");
+        assert_eq!(read(AudioFile::open(&path)), expected);
+        let file = std::fs::File::open(&path).unwrap();
+        assert_eq!(read(AudioFile::from_reader(file, "a pipe")), expected);
+    }
 }
 
 /// A WAV header that may lie, and the data after it.
