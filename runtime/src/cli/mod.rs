@@ -108,9 +108,13 @@ pub(crate) fn run() -> ExitCode {
     if let Command::Transcribe(command) = &sori.command
         && let Some(conflict) = command.conflict()
     {
-        Sori::command()
-            .error(ErrorKind::ArgumentConflict, conflict)
-            .exit();
+        let mut sori = Sori::command();
+        sori.build();
+        let command = sori.find_subcommand_mut("transcribe");
+        let Some(command) = command else {
+            unreachable!()
+        };
+        command.error(ErrorKind::ArgumentConflict, conflict).exit();
     }
     let outcome = match sori.command {
         Command::Transcribe(command) => command.run(sori.quiet),

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use sori::decode::{BeamOptions, Fusion, Grammar, Phrases};
 use sori::engine::{EngineChoice, EngineOptions, PrecisionChoice};
@@ -14,7 +15,7 @@ use sori::{EndpointRules, Options, Prose, Recognizer, Search, Stream};
 pub(super) struct ModelArgs {
     /// Model package: the directory that holds config.json. Without it, the English one that comes with
     /// this command.
-    #[arg(short, long, value_name = "DIR", env = "SORI_MODEL")]
+    #[arg(short, long, value_name = "DIR", env = "SORI_MODEL", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     model: Option<PathBuf>,
     /// What runs the model: ONNX Runtime (ort), tract, or the faster of them that works here.
     #[arg(long, value_name = "ENGINE", default_value = "auto")]
@@ -48,8 +49,8 @@ pub(super) struct SearchArgs {
     /// Keep so many hypotheses instead of the best token of each frame.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     beam: Option<u16>,
-    /// Phrases to expect: one per line, with a number behind it for another boost than 0.5 a letter.
-    /// Turns the beam on.
+    /// Phrases to expect: one per line, with a number behind it, as 1.0, for another boost than 0.5 a
+    /// letter. Turns the beam on.
     #[arg(long, value_name = "FILE")]
     phrases: Option<PathBuf>,
     /// Hear nothing but the sentences in FILE, one per line or a grammar in JSGF; other speech is shown
@@ -67,14 +68,14 @@ pub(super) struct SearchArgs {
     /// that the package brings along. Turns the beam on.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     lm: Option<Option<PathBuf>>,
-    /// How much the language model counts; 0.5, or what the package says of its own.
+    /// How much the language model counts; what the package says, or 0.5.
     #[arg(long, value_name = "X", requires = "lm", value_parser = number::<0, 10>)]
     lm_weight: Option<f32>,
-    /// Added for each word, against the language model's liking for few words; 1, or what the package
-    /// says.
+    /// Added for each word, against the language model's liking for few words; what the package says,
+    /// or 1.
     #[arg(long, value_name = "X", requires = "lm", allow_negative_numbers = true, value_parser = number::<-100, 100>)]
     word_bonus: Option<f32>,
-    /// Taken off for a word that the language model does not know; 10, or what the package says.
+    /// Taken off for a word that the language model does not know; what the package says, or 10.
     #[arg(long, value_name = "X", requires = "lm", hide_short_help = true, value_parser = number::<0, 100>)]
     unknown_penalty: Option<f32>,
     /// How much it counts that a sentence ends where the utterance does; 0.
@@ -83,6 +84,10 @@ pub(super) struct SearchArgs {
 }
 
 impl SearchArgs {
+    pub(super) fn wants_alternatives(&self) -> bool {
+        self.nbest.is_some()
+    }
+
     fn search(&self) -> Search {
         if self.beam.is_none()
             && self.phrases.is_none()
@@ -105,12 +110,13 @@ impl SearchArgs {
         let Some(file) = &self.lm else {
             return Ok(None);
         };
-        let (model, suits) = match file {
-            Some(file) => (Arc::new(LanguageModel::open(file)?), LmOptions::default()),
+        let bundled = package.language_model();
+        // What was fitted with the package's own suits the acoustic model, whatever the language.
+        let suits = bundled.map_or_else(LmOptions::default, |(_, suits)| suits);
+        let model = match file {
+            Some(file) => Arc::new(LanguageModel::open(file)?),
             None => {
-                let bundled = package
-                    .language_model()
-                    .map(|(model, suits)| (model.clone(), suits));
+                let bundled = bundled.map(|(model, _)| model.clone());
                 bundled.with_context(|| {
                     let package = package.path().display();
                     format!("{package}: this package has no language model; name one: --lm=FILE")
@@ -183,7 +189,12 @@ impl ModelArgs {
         search: &SearchArgs,
         streams: EngineOptions,
     ) -> anyhow::Result<Opened> {
-        let directory = match &self.model {
+        // An empty variable is none.
+        let named = self
+            .model
+            .as_ref()
+            .filter(|named| !named.as_os_str().is_empty());
+        let directory = match named {
             Some(directory) => directory.clone(),
             None => {
                 bundled().context("no model: name a package with --model DIR, or in SORI_MODEL")?

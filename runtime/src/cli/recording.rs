@@ -31,7 +31,16 @@ impl<'a> Recording<'a> {
             bits_per_sample: 16,
             sample_format: hound::SampleFormat::Int,
         };
-        let writer = hound::WavWriter::create(path, spec).with_context(|| cannot_write(path))?;
+        // What is there may be another recording, which nobody can make again; a device is no file.
+        let is_device = path.metadata().is_ok_and(|there| !there.is_file());
+        let file = File::options()
+            .write(true)
+            .create(is_device)
+            .create_new(!is_device)
+            .open(path)
+            .with_context(|| cannot_write(path))?;
+        let writer = hound::WavWriter::new(BufWriter::new(file), spec)
+            .with_context(|| cannot_write(path))?;
         Ok(Self {
             path,
             rate,

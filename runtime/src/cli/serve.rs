@@ -21,7 +21,7 @@ use crate::serve::{self, Access, Closing, Limits, Model, Settings};
 #[derive(Args)]
 pub(super) struct Serve {
     /// Address and port to listen on; port 0 takes a free one. The address is told on stderr.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:2700")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:2700", value_parser = host_and_port)]
     listen: String,
     #[command(flatten)]
     model: ModelArgs,
@@ -149,6 +149,15 @@ fn closing_on_signal() -> anyhow::Result<Closing> {
         }
     })?;
     Ok(Closing(watcher))
+}
+
+fn host_and_port(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+            Ok(text.to_owned())
+        }
+        _ => Err("expected HOST:PORT, as 127.0.0.1:2700 or [::1]:2700".to_owned()),
+    }
 }
 
 fn origin(text: &str) -> Result<String, String> {

@@ -6,16 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use sori::Event;
-use sori::audio::{AudioFile, PcmFormat, PcmReader};
+use sori::audio::{AudioFile, PcmFormat, PcmReader, SAMPLE_RATES};
 use sori::engine::EngineOptions;
 use sori::output::{Format, TranscriptWriter};
 
 use super::Outcome;
 use super::interrupt::{Stdin, stop_on_signal};
 use super::model::{EndpointArgs, ModelArgs, Opened, SearchArgs};
+
+/// Rates of --raw.
+const RATES: std::ops::RangeInclusive<i64> =
+    *SAMPLE_RATES.start() as i64..=*SAMPLE_RATES.end() as i64;
 
 /// Turn audio files into words.
 ///
@@ -48,10 +52,10 @@ pub(super) struct Transcribe {
     #[arg(long, value_name = "FORMAT")]
     raw: Option<PcmFormat>,
     /// Sample rate of --raw, in Hz.
-    #[arg(long, value_name = "HZ", default_value_t = 16_000, requires = "raw")]
+    #[arg(long, value_name = "HZ", default_value_t = 16_000, requires = "raw", value_parser = value_parser!(u32).range(RATES))]
     rate: u32,
     /// Interleaved channels of --raw.
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "raw")]
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "raw", value_parser = value_parser!(u16).range(1..=64))]
     channels: u16,
 }
 
@@ -118,6 +122,11 @@ impl Transcribe {
             return Some(
                 "--raw is for standard input: give it as `-`, as in `sori transcribe --raw s16le - < FILE`",
             );
+        }
+        let shows_alternatives =
+            self.json || matches!(self.format, FormatArg::Json | FormatArg::Jsonl);
+        if self.search.wants_alternatives() && !shows_alternatives {
+            return Some("alternatives are told in JSON only: give --json or --format jsonl, too");
         }
         None
     }
@@ -198,13 +207,25 @@ impl Transcribe {
                 let target = directory
                     .join(stem)
                     .with_added_extension(format.extension());
+                // Where it is there already, under whatever name.
+                let there = target.canonicalize().ok();
                 anyhow::ensure!(
-                    written.insert(target.clone()),
+                    there.as_ref().is_none_or(|there| !written.contains(there)),
                     "{name}: {} has the words of another file of that name: give each its own --output",
+                    target.display()
+                );
+                let mut inputs = self
+                    .files
+                    .iter()
+                    .filter_map(|file| file.canonicalize().ok());
+                anyhow::ensure!(
+                    there.is_none_or(|there| inputs.all(|input| input != there)),
+                    "{name}: {} is one of the files to transcribe: give another --output",
                     target.display()
                 );
                 let cannot_write = || format!("{}: cannot be written", target.display());
                 let file = File::create(&target).with_context(cannot_write)?;
+                written.extend(target.canonicalize());
                 let writer = TranscriptWriter::new(format, &name, BufWriter::new(file))
                     .with_context(cannot_write)?;
                 job.run(opened, &mut source, writer, &cannot_write)
@@ -281,7 +302,7 @@ impl Job<'_> {
             && file.skipped_packets() > 0
         {
             tracing::warn!(
-                "{name}: {} damaged packets were skipped",
+                "{name}: damaged: there is silence in {} places",
                 file.skipped_packets()
             );
         }

@@ -321,9 +321,9 @@ impl<R: Read> Lines<'_, R> {
         self.bytes.clear();
         let mut limited = self.reader.by_ref().take(LONGEST_LINE + 1);
         let read = limited.read_until(b'\n', &mut self.bytes);
-        let read = read.map_err(|source| LmError::Read {
+        let read = read.map_err(|reason| LmError::Read {
             path: self.path.to_owned(),
-            source,
+            reason,
         })?;
         self.number += u64::from(read > 0);
         if read as u64 > LONGEST_LINE {

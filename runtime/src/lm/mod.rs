@@ -166,9 +166,9 @@ impl LanguageModel {
     /// [`LmError`] when the file cannot be read, is something else, of another version, or damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, LmError> {
         let path = path.as_ref();
-        let cannot_read = |source| LmError::Read {
+        let cannot_read = |reason| LmError::Read {
             path: path.to_owned(),
-            source,
+            reason,
         };
         let bytes = mapped::map(path).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidInput => LmError::Foreign {

@@ -364,7 +364,7 @@ impl Package {
 fn open_language_model(path: &Path) -> Result<Arc<LanguageModel>, PackageError> {
     match LanguageModel::open(path) {
         Ok(model) => Ok(Arc::new(model)),
-        Err(LmError::Read { path, source }) if source.kind() == io::ErrorKind::NotFound => {
+        Err(LmError::Read { path, reason }) if reason.kind() == io::ErrorKind::NotFound => {
             Err(PackageError::MissingFile { path })
         }
         Err(error) => Err(PackageError::LanguageModel(error)),

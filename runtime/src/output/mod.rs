@@ -132,7 +132,7 @@ impl<'a, W: Write> TranscriptWriter<'a, W> {
                 for cue in subtitles::cues(&segment.words) {
                     let start = cue.start();
                     if let Some(before) = self.last.replace(cue) {
-                        self.cue(before, Some(start))?;
+                        self.cue(before, start)?;
                     }
                 }
             }
@@ -140,8 +140,8 @@ impl<'a, W: Write> TranscriptWriter<'a, W> {
         self.out.flush()
     }
 
-    /// Writes a cue, before the one that begins at `next`.
-    fn cue(&mut self, mut cue: subtitles::Cue, next: Option<f64>) -> io::Result<()> {
+    /// Writes a cue, before the one that begins at `next`, or before the end.
+    fn cue(&mut self, mut cue: subtitles::Cue, next: f64) -> io::Result<()> {
         cue.linger(next);
         self.cues += 1;
         match self.format {
@@ -156,7 +156,7 @@ impl<'a, W: Write> TranscriptWriter<'a, W> {
     /// When the output cannot be written to.
     pub fn finish(mut self, duration: f64) -> io::Result<()> {
         if let Some(last) = self.last.take() {
-            self.cue(last, None)?;
+            self.cue(last, duration)?;
         }
         if self.format == Format::Json {
             let text: Vec<&str> = self

@@ -41,10 +41,9 @@ impl Cue {
         self.start
     }
 
-    /// Lets it stay up, but not beside the one that begins at `next`.
-    pub(super) fn linger(&mut self, next: Option<f64>) {
-        let longer = self.end + LINGER;
-        self.end = next.map_or(longer, |next| longer.min(next).max(self.end));
+    /// Lets it stay up, but not beside the one that begins at `next`, nor beyond the sound if that ends then.
+    pub(super) fn linger(&mut self, next: f64) {
+        self.end = (self.end + LINGER).min(next).max(self.end);
     }
 
     /// Adds a word if there is room.
@@ -119,7 +118,7 @@ mod tests {
         let mut cues = cues(&words(text, 0.3));
         let starts: Vec<f64> = cues.iter().map(Cue::start).collect();
         for (index, cue) in cues.iter_mut().enumerate() {
-            cue.linger(starts.get(index + 1).copied());
+            cue.linger(starts.get(index + 1).copied().unwrap_or(f64::INFINITY));
         }
         cues
     }
@@ -146,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_cue_stays_up_until_the_next_one() {
-        let ends = [None, Some(9.0), Some(0.7), Some(0.4)].map(|next| {
+        let ends = [f64::INFINITY, 9.0, 0.7, 0.4].map(|next| {
             let mut cue = cues(&words("one two", 0.3)).remove(0);
             cue.linger(next);
             cue.end

@@ -44,8 +44,15 @@ fn every_mistake_is_answered_in_one_line() {
     .unwrap();
     ToneModel::default().write_package(&at("new")).unwrap();
     fs::write(at("afile"), "x").unwrap();
+    fs::write(
+        at("small.arpa"),
+        "\\data\\\nngram 1=1\n\n\\1-grams:\n-1 one\n\n\\end\\\n",
+    )
+    .unwrap();
+    fs::write(at("a.lm"), b"sori-lm\0\x01\0\0\0").unwrap();
+    fs::write(at("phrases"), "one\ngoing 5\n").unwrap();
 
-    let cases: [(&[&str], &str); 13] = [
+    let cases: [(&[&str], &str); 16] = [
         (
             &["transcribe", "--model", TONE, "tlak.wav"],
             "sori: tlak.wav: no such file",
@@ -98,6 +105,25 @@ fn every_mistake_is_answered_in_one_line() {
             &["lm", "build", "talk.wav", "-o", "talk.lm"],
             "sori: talk.wav:",
         ),
+        (
+            &["lm", "build", "small.arpa", "-o", "./small.arpa"],
+            "sori: ./small.arpa: is the ARPA file itself",
+        ),
+        (
+            &["transcribe", "--model", TONE, "a.lm"],
+            "sori: a.lm: not an audio file",
+        ),
+        (
+            &[
+                "transcribe",
+                "--model",
+                TONE,
+                "--phrases",
+                "phrases",
+                "talk.wav",
+            ],
+            "sori: phrases:2: is 5 a boost or part of the phrase?",
+        ),
     ];
     for (arguments, expected) in cases {
         let output = sori(arguments)
@@ -124,6 +150,10 @@ fn a_wrong_command_line_is_status_2() {
         &["transcribe", "--lm", "--lm-weight", "NaN", "a.wav"],
         &["transcribe", "--raw", "s16le", "a.wav"],
         &["transcribe", "--format", "srt", "a.wav", "b.wav"],
+        &["transcribe", "--nbest", "3", "a.wav"],
+        &["transcribe", "--raw", "s16le", "--rate", "7999", "-"],
+        &["transcribe", "--raw", "s16le", "--channels", "0", "-"],
+        &["serve", "--listen", "2700"],
         &["lm", "build", "a.arpa"],
         &["sing"],
     ] {
@@ -135,4 +165,7 @@ fn a_wrong_command_line_is_status_2() {
             stderr(&output)
         );
     }
+    let output = sori(&["transcribe", "--nbest", "3", "a.wav"]).output();
+    let usage = stderr(&output.unwrap());
+    assert!(usage.contains("Usage: sori transcribe"), "{usage}");
 }

@@ -85,6 +85,11 @@ fn subtitles() {
         lines[1].starts_with("00:00:00,") && lines[1].contains(" --> 00:00:01,"),
         "{srt}"
     );
+    // The last line stays up for a while, but no longer than the sound.
+    let (_, end) = lines[5].split_once(" --> 00:00:").unwrap();
+    let end: f64 = end.replace(',', ".").parse().unwrap();
+    let seconds = speak(&script()).len() as f64 / 16_000.0;
+    assert!(end <= seconds + 0.001, "{end} of {seconds}");
     let vtt = stdout(&transcribe(
         &["--format", "vtt", "talk.wav"],
         directory.path(),
@@ -185,6 +190,56 @@ fn two_files_of_one_name_do_not_share_a_transcript() {
     );
     let text = fs::read_to_string(directory.path().join("out/talk.txt")).unwrap();
     assert!(text.contains("one going"), "{text}");
+}
+
+#[test]
+fn a_transcript_never_takes_the_place_of_what_it_was_made_of() {
+    let (directory, path) = talk();
+    let sound = fs::read(&path).unwrap();
+    // A recording without an extension of its own, and one behind a link.
+    fs::write(directory.path().join("talk.txt"), &sound).unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("talk.wav", directory.path().join("talk.srt")).unwrap();
+    for arguments in [
+        &["-o", ".", "talk.txt"][..],
+        &["-o", ".", "talk.wav", "talk.txt"],
+        #[cfg(unix)]
+        &["-o", ".", "--format", "srt", "talk.wav"],
+    ] {
+        let output = transcribe(arguments, directory.path());
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let said = stderr(&output);
+        assert!(said.contains("is one of the files to transcribe"), "{said}");
+        for name in ["talk.wav", "talk.txt"] {
+            assert_eq!(fs::read(directory.path().join(name)).unwrap(), sound);
+        }
+    }
+}
+
+#[test]
+fn a_pipe_that_ends_where_the_sound_does_is_no_cause_for_alarm() {
+    let (directory, path) = talk();
+    let mut bytes = fs::read(&path).unwrap();
+    let sound = bytes.windows(4).position(|at| at == b"data").unwrap() + 4;
+    for size in [4, sound] {
+        bytes[size..size + 4].fill(0xff);
+    }
+    let mut command = sori(&["transcribe", "--model", TONE, "-"]);
+    let output = with_stdin(command.current_dir(directory.path()), &bytes);
+    assert_eq!(
+        (stdout(&output).as_str(), stderr(&output).as_str()),
+        ("one going\ntwo\n", "")
+    );
+    // A size that was known and is not kept is told.
+    let mut command = sori(&["transcribe", "--model", TONE, "-"]);
+    let whole = fs::read(&path).unwrap();
+    let cut = &whole[..whole.len() - 4000];
+    let output = with_stdin(command.current_dir(directory.path()), cut);
+    assert!(
+        stderr(&output).contains("stops in the middle"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]

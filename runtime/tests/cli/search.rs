@@ -208,5 +208,7 @@ fn a_language_model_leads_the_beam() {
     fs::copy(directory.path().join("model.lm"), package.join("model.lm")).unwrap();
     close(score(&["--lm"], "tone"), ln * -2.75 + 2.0);
     close(score(&["--lm", "--word-bonus", "0"], "tone"), ln * -2.75);
+    // It suits another one, too.
+    close(score(&["--lm=model.lm"], "tone"), ln * -2.75 + 2.0);
     close(score(&[], "tone"), 0.0);
 }
