@@ -7,7 +7,8 @@ use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::response::Response;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 use sori::Event;
 use sori::audio::{AudioError, OpusPackets, PcmFormat, PcmReader, SAMPLE_RATE};
@@ -30,7 +31,7 @@ struct Opening {
     #[serde(default = "default_format")]
     format: String,
     /// Hz; an Opus packet needs none.
-    #[serde(default = "default_rate")]
+    #[serde(default = "default_rate", deserialize_with = "whole")]
     sample_rate: u32,
     #[serde(default = "one")]
     channels: u16,
@@ -54,6 +55,17 @@ enum Control {
 
 fn default_format() -> String {
     PcmFormat::S16Le.name().to_owned()
+}
+
+/// A whole number; Python writes 16000.0 for a rate that it holds as a float.
+fn whole<'de, D: Deserializer<'de>>(number: D) -> Result<u32, D::Error> {
+    let number = f64::deserialize(number)?;
+    if number.fract() != 0.0 || !(0.0..=f64::from(u32::MAX)).contains(&number) {
+        return Err(D::Error::custom(format!(
+            "expected whole Hz, found {number}"
+        )));
+    }
+    Ok(number as u32)
 }
 
 fn default_rate() -> u32 {

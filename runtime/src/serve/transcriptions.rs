@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::multipart::{Field, Multipart, MultipartError, MultipartRejection};
 use axum::extract::{FromRequest, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event as SentEvent, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -107,6 +107,7 @@ async fn receive(server: &Arc<Server>, request: Request) -> Result<Order, Refusa
         .try_acquire_owned()
         .map_err(|_| full())?;
     let receiving = async {
+        expect_form(request.headers())?;
         let form = Multipart::from_request(request, server).await?;
         Form::read(form, &server.limits).await
     };
@@ -239,6 +240,22 @@ impl From<Fault> for Refusal {
         };
         Self::new(status, code, fault.to_string())
     }
+}
+
+/// Whether there is a form; what a form of axum's says of others is that they have no boundary.
+fn expect_form(headers: &HeaderMap) -> Result<(), Refusal> {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let kind = String::from_utf8_lossy(kind.unwrap_or(b"none"));
+    if kind.to_ascii_lowercase().starts_with("multipart/form-data") {
+        return Ok(());
+    }
+    let message =
+        format!("expected a form (Content-Type: multipart/form-data), found Content-Type: {kind}");
+    Err(Refusal::new(
+        StatusCode::BAD_REQUEST,
+        "invalid_form",
+        message,
+    ))
 }
 
 impl From<MultipartRejection> for Refusal {
@@ -429,7 +446,7 @@ fn subtitles(format: Format, segments: &[Segment], duration: f64) -> Result<Stri
 
 /// The fields that only Whisper has a value for hold neutral ones: clients expect them.
 fn verbose_segment((id, segment): (usize, &Segment)) -> Value {
-    json!({
+    let mut verbose = json!({
         "id": id,
         "seek": 0,
         "start": rounded(segment.start, 1e3),
@@ -441,7 +458,18 @@ fn verbose_segment((id, segment): (usize, &Segment)) -> Value {
         "compression_ratio": 1.0,
         "no_speech_prob": 0.0,
         "confidence": rounded(f64::from(segment.confidence), 1e4),
-    })
+    });
+    // Ours, where they were asked for.
+    if let Some(raw_text) = &segment.raw_text {
+        verbose["raw_text"] = json!(raw_text);
+    }
+    if !segment.alternatives.is_empty() {
+        verbose["alternatives"] = json!(segment.alternatives);
+    }
+    if segment.out_of_grammar {
+        verbose["out_of_grammar"] = json!(true);
+    }
+    verbose
 }
 
 fn verbose_word(word: &Word) -> Value {

@@ -51,6 +51,8 @@ const UNKNOWN: &str = "[unk]";
 struct Style {
     words: bool,
     alternatives: bool,
+    /// Whether speech that is none of a list's is told, as [`UNKNOWN`].
+    unknown: bool,
 }
 
 /// What was heard and is not told yet.
@@ -114,6 +116,7 @@ async fn converse(server: &Server, seat: Seat, client: &mut Client) -> Result<()
     let mut style = Style {
         words: true,
         alternatives: false,
+        unknown: true,
     };
     let mut untold = Untold::default();
     loop {
@@ -131,6 +134,8 @@ async fn converse(server: &Server, seat: Seat, client: &mut Client) -> Result<()
                 if let Some(config) = message.config {
                     configure(&mut hearing, &mut style, &config)?;
                     if let Some(phrases) = config.phrase_list {
+                        style.unknown =
+                            phrases.is_empty() || phrases.iter().any(|phrase| phrase == UNKNOWN);
                         let ended = hearing.restrict(move |tokens| grammar(&phrases, tokens));
                         untold.take(ended.await?.map_err(Fault::BadMessage)?);
                         untold.partial.clear();
@@ -196,7 +201,8 @@ fn configure(hearing: &mut Hearing<Pcm>, style: &mut Style, config: &Config) -> 
 }
 
 /// The grammar of a list of phrases: their words in any order, as vosk's model of them allows; no list, no
-/// grammar. Other speech is none of it where the list has [`UNKNOWN`], and else heard as the nearest of its words.
+/// grammar. Other speech is none of it where the list has [`UNKNOWN`], and else heard as the nearest of its words that
+/// were said to their end, if any were.
 fn grammar(phrases: &[String], tokens: &Tokens) -> Result<Option<Grammar>, String> {
     let known = phrases.iter().filter(|phrase| *phrase != UNKNOWN);
     let words: BTreeSet<&str> = known.flat_map(|phrase| phrase.split_whitespace()).collect();
@@ -241,8 +247,8 @@ fn result(segments: &[Segment], style: &Style) -> Value {
     let texts: Vec<&str> = segments
         .iter()
         .map(|segment| match segment.out_of_grammar {
-            true => UNKNOWN,
-            false => &segment.text,
+            true if style.unknown => UNKNOWN,
+            _ => &segment.text,
         })
         .filter(|text| !text.is_empty())
         .collect();
@@ -255,14 +261,18 @@ fn result(segments: &[Segment], style: &Style) -> Value {
     }
     if style.alternatives {
         let total: f32 = segments.iter().map(|segment| segment.confidence).sum();
-        result["confidence"] = json!(total / segments.len().max(1) as f32);
+        let mean = f64::from(total) / segments.len().max(1) as f64;
+        result["confidence"] = json!(round(mean, 1e4));
         return json!({"alternatives": [result]});
     }
     result
 }
 
+fn round(number: f64, unit: f64) -> f64 {
+    (number * unit).round() / unit
+}
+
 fn vosk_word(word: &Word, confidence: bool) -> Value {
-    let round = |number: f64, unit: f64| (number * unit).round() / unit;
     let mut entry = json!({
         "start": round(word.start, 1e3),
         "end": round(word.end, 1e3),
@@ -295,10 +305,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_list_does_not_know_is_told_only_where_it_asks_for_that() {
+        let unmatched = Segment {
+            out_of_grammar: true,
+            ..segment("")
+        };
+        for (unknown, text) in [(true, UNKNOWN), (false, "")] {
+            let style = Style {
+                words: true,
+                alternatives: false,
+                unknown,
+            };
+            assert_eq!(result(&[unmatched.clone()], &style)["text"], text);
+        }
+    }
+
+    #[test]
     fn an_utterance_that_is_over_is_not_being_said() {
         let style = Style {
             words: false,
             alternatives: false,
+            unknown: true,
         };
         let mut untold = Untold::default();
         let mut reply = |events| {
