@@ -461,7 +461,9 @@ SoriStatus sori_stream_finish(SoriStream *stream);
 SoriStatus sori_stream_reset(SoriStream *stream);
 
 /**
- * Ends the utterance here and now, as silence would: its words become a final event.
+ * Ends the utterance here and now: its words become a final event. Sound that does not fill a chunk yet is heard with the
+ * next one and belongs to the next utterance; where the source pauses, as behind a button that was let go,
+ * sori_stream_finish() hears it all.
  */
 SoriStatus sori_stream_end_utterance(SoriStream *stream);
 

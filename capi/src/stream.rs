@@ -116,7 +116,9 @@ pub extern "C" fn sori_stream_reset(stream: *mut SoriStream) -> SoriStatus {
     })
 }
 
-/// Ends the utterance here and now, as silence would: its words become a final event.
+/// Ends the utterance here and now: its words become a final event. Sound that does not fill a chunk yet is heard with the
+/// next one and belongs to the next utterance; where the source pauses, as behind a button that was let go,
+/// sori_stream_finish() hears it all.
 #[unsafe(no_mangle)]
 pub extern "C" fn sori_stream_end_utterance(stream: *mut SoriStream) -> SoriStatus {
     call(|| {

@@ -61,7 +61,10 @@ public class Recognizer internal constructor(handle: Long) : AutoCloseable {
         alone { Native.reset(handle.get()) }
     }
 
-    /** Ends the utterance here and now, as silence would. */
+    /**
+     * Ends the utterance here and now. Sound that does not fill a chunk yet is heard with the next one and belongs to the
+     * next utterance; where the source pauses, as behind a button that was let go, [finish] hears it all.
+     */
     @Throws(SoriException::class)
     public fun endUtterance(): List<SpeechEvent> = alone { Native.endUtterance(handle.get(), it) }
 
