@@ -316,7 +316,10 @@ mod tests {
                 alternatives: false,
                 unknown,
             };
-            assert_eq!(result(&[unmatched.clone()], &style)["text"], text);
+            assert_eq!(
+                result(std::slice::from_ref(&unmatched), &style)["text"],
+                text
+            );
         }
     }
 
