@@ -13,7 +13,7 @@ use super::mono::mean;
 use super::{AudioError, check_rate};
 
 /// Bytes at the start of an input that tell what it is when no format wants it.
-const HEAD: u64 = 512;
+const HEAD: u64 = 4096;
 
 /// Errors in a row after which a reader is taken to be stuck.
 const MAX_READER_ERRORS: u32 = 64;
@@ -97,7 +97,8 @@ impl AudioFile {
         let input = path.display().to_string();
         let (mut head, mut file) =
             open_file(path).map_err(|error| AudioError::from_io(&input, error))?;
-        if !file.is_seekable() || complete(&mut head) {
+        let is_complete = !complete(&mut head);
+        if !file.is_seekable() || !is_complete {
             if file.is_seekable() {
                 let after = SeekFrom::Start(head.len() as u64);
                 file.seek(after)
@@ -253,7 +254,6 @@ impl AudioFile {
         if packet.track_id != self.track.id {
             return Ok(true);
         }
-        let expected = self.expected.take();
         let decoded = guard(|| {
             let buffer = self.track.decoder.decode(&packet)?;
             buffer.copy_to_vec_interleaved(&mut self.interleaved);
@@ -261,23 +261,30 @@ impl AudioFile {
         });
         match decoded {
             Ok((rate, channels)) => {
-                self.find_gap(&packet, expected, rate, channels);
+                let count = self.interleaved.len() / channels.max(1);
+                self.find_gap(&packet, count as f64 / f64::from(rate.max(1)));
                 self.append(&packet, rate, channels, out)?;
             }
-            Err(error) => self.skip(&packet, error, out),
+            Err(error) => {
+                let seconds = (packet.dur.get() as f64 * self.track.tick).min(MAX_SILENCE);
+                self.find_gap(&packet, seconds);
+                self.skip(seconds, error, out);
+            }
         }
         Ok(true)
     }
 
-    /// Notes how much is missing before the packet in `interleaved`, by its time, and when the next one begins.
-    fn find_gap(&mut self, packet: &Packet, expected: Option<f64>, rate: u32, channels: usize) {
+    /// Notes how much is missing before a packet of so many seconds, by its time, and when the next one begins.
+    fn find_gap(&mut self, packet: &Packet, seconds: f64) {
         let begins = packet.pts.get() as f64 * self.track.tick;
-        let count = self.interleaved.len() / channels.max(1);
-        self.expected = Some(begins + count as f64 / f64::from(rate.max(1)));
-        let Some(missing) = expected.map(|expected| begins - expected) else {
-            return;
-        };
-        if self.decoded > 0 && (JITTER..LONGEST_GAP).contains(&missing) {
+        let expected = self.expected.unwrap_or(begins);
+        let missing = begins - expected;
+        let is_gap = self.decoded > 0 && (JITTER..LONGEST_GAP).contains(&missing);
+        // Else the sound itself is the clock: frames of one block may all have its time, and single packets that are lost
+        // add up to a gap. A time that is far off begins another count.
+        let runs_on = !is_gap && missing.abs() < LONGEST_GAP;
+        self.expected = Some(if runs_on { expected } else { begins } + seconds);
+        if is_gap {
             tracing::debug!(
                 "{}: after {:.3} s: {missing:.3} s are missing",
                 self.input,
@@ -369,16 +376,14 @@ impl AudioFile {
 
     /// Puts silence in the place of a packet that does not decode, so that later sound keeps its
     /// time.
-    fn skip(&mut self, packet: &Packet, error: MediaError, out: &mut Vec<f32>) {
+    fn skip(&mut self, seconds: f64, error: MediaError, out: &mut Vec<f32>) {
         tracing::debug!("{}: after {:.3} s: {error}", self.input, self.seconds());
         self.skipped += 1;
         self.last_error = Some(error);
         // Before the first sound there is no rate, and a file of noise must not become silence.
         if self.decoded > 0 {
-            let seconds = (packet.dur.get() as f64 * self.track.tick).min(MAX_SILENCE);
             let count = (seconds * f64::from(self.sample_rate)).round() as usize;
             out.resize(out.len() + count, 0.0);
-            self.expected = Some(packet.pts.get() as f64 * self.track.tick + seconds);
         }
     }
 
@@ -486,7 +491,10 @@ fn complete(head: &mut [u8]) -> bool {
     let Some([file, sound]) = wav_sizes(head) else {
         return false;
     };
-    let is_missing = head[sound..sound + 4] == [0; 4];
+    // Where something follows that is no sound, the file was finished and has none.
+    let whole = u32::from_le_bytes([head[file], head[file + 1], head[file + 2], head[file + 3]]);
+    let claims_more = whole != u32::MAX && whole as usize > sound + 4 - 8;
+    let is_missing = head[sound..sound + 4] == [0; 4] && !claims_more;
     if is_missing {
         head[file..file + 4].copy_from_slice(&OPEN);
         head[sound..sound + 4].copy_from_slice(&OPEN);
@@ -500,6 +508,7 @@ fn is_open_ended(head: &[u8]) -> bool {
         0x18, 0x53, 0x80, 0x67, 0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
     ];
     let sound = wav_sizes(head).and_then(|[_, sound]| head.get(sound..)?.first_chunk());
-    sound.is_some_and(|size| u32::from_le_bytes(*size) > i32::MAX as u32)
+    // SoX writes a whole number of blocks below 2^31, others 2^31 - 1 or 2^32 - 1.
+    sound.is_some_and(|size| u32::from_le_bytes(*size) >= 0x7fff_0000)
         || head.windows(SEGMENT.len()).any(|bytes| bytes == SEGMENT)
 }

@@ -116,6 +116,12 @@ fn sizes_that_a_recorder_could_not_fill_in_mean_to_the_end() {
         let file = std::fs::File::open(&path).unwrap();
         assert_eq!(read(AudioFile::from_reader(file, "a pipe")), expected);
     }
+    // A file that is finished and has no sound, but something behind it.
+    let mut bytes = integers(16, &[]);
+    bytes.extend(b"LIST\x04\0\0\0INFO");
+    let size = u32::try_from(bytes.len() - 8).unwrap();
+    bytes[4..8].copy_from_slice(&size.to_le_bytes());
+    assert!(read(from_bytes(&bytes)).is_empty());
 }
 
 /// A WAV header that may lie, and the data after it.
