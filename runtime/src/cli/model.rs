@@ -88,6 +88,12 @@ impl SearchArgs {
         self.nbest.is_some()
     }
 
+    /// Files that are read, beside sound.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        let lists = self.phrases.iter().chain(&self.grammar);
+        lists.chain(self.lm.iter().flatten()).map(PathBuf::as_path)
+    }
+
     fn search(&self) -> Search {
         if self.beam.is_none()
             && self.phrases.is_none()

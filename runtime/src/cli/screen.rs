@@ -185,7 +185,9 @@ impl View {
 
     fn say(&mut self, event: &Event) {
         match event {
-            Event::Partial(segment) => self.partial = Some(segment.text.clone()),
+            Event::Partial(segment) => {
+                self.partial = Some(segment.text.clone()).filter(|text| !text.is_empty());
+            }
             Event::Final(segment) => {
                 self.partial = None;
                 self.said.push(segment.line().to_owned());

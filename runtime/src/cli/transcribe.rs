@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use clap::{Args, ValueEnum, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
+use same_file::is_same_file;
 use sori::Event;
 use sori::audio::{AudioFile, PcmFormat, PcmReader, SAMPLE_RATES};
 use sori::engine::EngineOptions;
@@ -210,17 +211,15 @@ impl Transcribe {
                 // Where it is there already, under whatever name.
                 let there = target.canonicalize().ok();
                 anyhow::ensure!(
-                    there.as_ref().is_none_or(|there| !written.contains(there)),
+                    there.is_none_or(|there| !written.contains(&there)),
                     "{name}: {} has the words of another file of that name: give each its own --output",
                     target.display()
                 );
-                let mut inputs = self
-                    .files
-                    .iter()
-                    .filter_map(|file| file.canonicalize().ok());
+                let inputs = self.files.iter().map(PathBuf::as_path);
+                let is_target = |input| is_same_file(input, &target).unwrap_or(false);
                 anyhow::ensure!(
-                    there.is_none_or(|there| inputs.all(|input| input != there)),
-                    "{name}: {} is one of the files to transcribe: give another --output",
+                    !inputs.chain(self.search.files()).any(is_target),
+                    "{name}: {} is one of the files to read: give another --output",
                     target.display()
                 );
                 let cannot_write = || format!("{}: cannot be written", target.display());
@@ -302,7 +301,7 @@ impl Job<'_> {
             && file.skipped_packets() > 0
         {
             tracing::warn!(
-                "{name}: damaged: there is silence in {} places",
+                "{name}: damaged, or with gaps, in {} places",
                 file.skipped_packets()
             );
         }

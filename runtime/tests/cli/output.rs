@@ -200,8 +200,14 @@ fn a_transcript_never_takes_the_place_of_what_it_was_made_of() {
     fs::write(directory.path().join("talk.txt"), &sound).unwrap();
     #[cfg(unix)]
     std::os::unix::fs::symlink("talk.wav", directory.path().join("talk.srt")).unwrap();
+    // What else is read, and what has two names.
+    fs::write(directory.path().join("other.txt"), "one\n").unwrap();
+    fs::copy(&path, directory.path().join("other.wav")).unwrap();
+    fs::hard_link(&path, directory.path().join("talk.json")).unwrap();
     for arguments in [
         &["-o", ".", "talk.txt"][..],
+        &["-o", ".", "--phrases", "other.txt", "other.wav"],
+        &["-o", ".", "--format", "json", "talk.wav"],
         &["-o", ".", "talk.wav", "talk.txt"],
         #[cfg(unix)]
         &["-o", ".", "--format", "srt", "talk.wav"],
@@ -209,7 +215,7 @@ fn a_transcript_never_takes_the_place_of_what_it_was_made_of() {
         let output = transcribe(arguments, directory.path());
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         let said = stderr(&output);
-        assert!(said.contains("is one of the files to transcribe"), "{said}");
+        assert!(said.contains("is one of the files to read"), "{said}");
         for name in ["talk.wav", "talk.txt"] {
             assert_eq!(fs::read(directory.path().join(name)).unwrap(), sound);
         }
