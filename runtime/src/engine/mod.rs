@@ -248,7 +248,11 @@ fn load_either(
             return Err(error);
         }
         match load_other(package, options) {
-            Err(other) if is_unfit(&other) => Err(error),
+            // That one is not there is less than what is wrong with the graph.
+            Err(EngineError::NotBuilt { .. } | EngineError::NoLibrary { .. }) => Err(error),
+            Err(EngineError::Load { .. }) if matches!(error, EngineError::Load { .. }) => {
+                Err(error)
+            }
             other => {
                 tracing::info!("engine {other_name}, because {name} cannot be used: {error}");
                 other
@@ -402,8 +406,8 @@ mod tests {
         let load = |loaders| load_either(loaders, &package, EngineOptions::default());
         assert!(load([refuse, TRACT]).is_ok());
         assert!(load([absent, TRACT]).is_ok());
-        for other in [refuse, absent] {
-            let told = load([refuse, other]).err().map(|error| error.to_string());
+        for both in [[refuse, refuse], [refuse, absent], [absent, refuse]] {
+            let told = load(both).err().map(|error| error.to_string());
             assert!(told.is_some_and(|told| told.contains("too new")));
         }
     }
