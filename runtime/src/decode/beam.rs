@@ -496,11 +496,11 @@ mod tests {
             if kept.hits().len() > 600 {
                 let said: Vec<_> = kept.take(7).collect();
                 assert_eq!(cleared.take(7).collect::<Vec<_>>(), said);
+                // What was given out no longer counts: over hours a score would lose its digits.
+                assert!(kept.beam[0].score.abs() < 1e-3, "{}", kept.beam[0].score);
                 assert_eq!(cleared.hits(), kept.hits());
             }
         }
-        // What was given out no longer counts: over hours a score would lose its digits.
-        assert!(kept.beam[0].score.abs() < 3000.0, "{}", kept.beam[0].score);
         assert!(kept.history.nodes.len() > 20_000);
         assert!(
             cleared.history.nodes.capacity() < 1 << 14,
