@@ -96,7 +96,7 @@ typedef enum {
  */
 typedef enum {
   /**
-   * The utterance so far. Each replaces the one before it.
+   * The utterance so far. Each replaces the one before it; one without words takes it back.
    */
   SORI_EVENT_KIND_PARTIAL = 1,
   /**

@@ -11,7 +11,7 @@ use crate::status::{Failure, SoriStatus, c_string, call};
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SoriEventKind {
-    /// The utterance so far. Each replaces the one before it.
+    /// The utterance so far. Each replaces the one before it; one without words takes it back.
     Partial = 1,
     /// A finished utterance; it does not change any more.
     Final = 2,

@@ -2,7 +2,7 @@ package ai.sori
 
 /** What a [Recognizer] has to say. Times are seconds from the start of the audio. */
 public sealed class SpeechEvent {
-    /** The utterance so far. Each replaces the one before it. */
+    /** The utterance so far. Each replaces the one before it; one without words takes it back. */
     public data class Partial(val segment: Segment) : SpeechEvent()
 
     /** A finished utterance; it does not change any more. */
