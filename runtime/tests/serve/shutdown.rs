@@ -85,8 +85,9 @@ fn what_keeps_a_server_from_beginning_is_said_in_one_line() {
         "{said}"
     );
     assert_eq!(said.lines().count(), 1);
-    let (status, said) = fails(&["--listen", "nowhere"]);
+    let (status, said) = fails(&["--listen", "nowhere.invalid:0"]);
     assert_eq!(status, Some(1), "{said}");
+    assert_eq!(fails(&["--listen", "nowhere"]).0, Some(2));
     let (status, said) = fails(&["--token-file", "/no/such/file"]);
     assert_eq!(status, Some(1));
     assert!(

@@ -5,6 +5,8 @@ const here = new URL(location.href);
 let token = here.searchParams.get('token') ?? '';
 /** Finished utterances: {start, end, text, words: [{word, start, end, confidence}]}. */
 let said = [];
+/** Seconds at which the sound ends, once that is known. */
+let soundEnd = Infinity;
 /** The microphone, while it is listened to. */
 let session = null;
 /** Ends the transcript of a file that is being made. */
@@ -74,6 +76,7 @@ function refresh() {
 
 function clear() {
   said = [];
+  soundEnd = Infinity;
   $('finals').replaceChildren();
   showPartial('');
   refresh();
@@ -113,6 +116,7 @@ async function listen() {
   // Its times begin where the captions so far end.
   const mine = { stopped: false, offset: said.at(-1)?.end ?? 0 };
   session = mine;
+  soundEnd = Infinity;
   label();
   try {
     if (!(await letIn())) { end(mine); return; }
@@ -193,6 +197,7 @@ function hear(mine, event) {
   if (event.event === 'final') show(later(event, mine.offset));
   // At an endpoint the words of a partial may have been taken back.
   if (event.event === 'final' || event.event === 'endpoint') showPartial('');
+  if (event.event === 'end') soundEnd = mine.offset + event.duration;
   if (event.event === 'error') mine.error = event.message;
   if (event.event === 'partial' && mine.begun) {
     // From when the last word was over until it is seen.
@@ -266,6 +271,7 @@ async function transcribe(file) {
     status(`Transcribing ${file.name}…`);
     const length = await lengthOf(file);
     mine.signal.throwIfAborted();
+    soundEnd = length || Infinity;
     const form = new FormData();
     form.append('model', 'sori');
     form.append('stream', 'true');
@@ -320,7 +326,7 @@ async function* sentEvents(body) {
 /** Two lines of 42 characters for six seconds at most, as `sori transcribe --format srt` makes them. */
 function cues() {
   const cues = [];
-  // A cue stays up for a while, but not beside the next one.
+  // A cue stays up for a while, but not beside the next one, nor beyond the sound.
   const linger = (cue, next) => { cue.end = Math.max(cue.end, Math.min(cue.end + 0.6, next)); };
   for (const segment of said) {
     let cue = null;
@@ -339,7 +345,7 @@ function cues() {
       }
     }
   }
-  if (cues.length) linger(cues.at(-1), Infinity);
+  if (cues.length) linger(cues.at(-1), soundEnd);
   return cues;
 }
 
