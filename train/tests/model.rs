@@ -192,6 +192,7 @@ fn stochastic_depth_leaves_modules_out_of_whole_utterances_in_training_only() {
     let config = ConformerConfig {
         dropout: 0.0,
         dropout_attention: 0.0,
+        layers: 1,
         ..tiny_student()
     };
     let deep = ConformerConfig {
@@ -212,10 +213,14 @@ fn stochastic_depth_leaves_modules_out_of_whole_utterances_in_training_only() {
     assert!(largest_difference(&say(&model, false), &expected) < 1e-6);
     tch::manual_seed(5);
     let heard = say(&model, true);
-    // Eight modules, each kept in 0.7 of the utterances: all of them in 0.058.
-    let apart = (&heard - &expected).abs().amax([1, 2], false).gt(1e-4);
-    let apart = f64::try_from(apart.sum(Kind::Float)).unwrap();
-    assert!((48.0..64.0).contains(&apart), "{apart} of 64");
+    // Four modules, each there or not: sixteen ways to say it, of which some are rare.
+    let mut ways = Vec::<Tensor>::new();
+    for row in heard.unbind(0) {
+        if ways.iter().all(|way| largest_difference(way, &row) > 1e-5) {
+            ways.push(row);
+        }
+    }
+    assert!((8..=16).contains(&ways.len()), "{} ways", ways.len());
     tch::manual_seed(5);
     assert!(largest_difference(&say(&model, true), &heard) < 1e-6);
 }
