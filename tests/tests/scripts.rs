@@ -12,9 +12,10 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// A script that sources `recipes/jobs.sh`, in a folder of its own.
 fn script(folder: &Path, lines: &str) -> Command {
-    let mut bash = Command::new("bash");
+    // Who runs the tests in the background has them ignore Ctrl-C, and bash then cannot heed it.
+    let mut bash = Command::new("env");
     bash.current_dir(folder)
-        .arg("-c")
+        .args(["--default-signal=INT", "bash", "-c"])
         .arg(format!(
             "set -euo pipefail\nsource {ROOT}/recipes/jobs.sh\n{lines}"
         ))
