@@ -272,6 +272,14 @@ fn wrong_values_are_explained() {
             "contexts.chunks_ms must be a multiple of 40 ms above 0, found 100",
         ),
         (
+            "contexts.left_ms=0",
+            "contexts.left_ms must be a multiple of 40 ms from 40 on, found 0",
+        ),
+        (
+            "stage.ctc.guide_delay=2",
+            "guide_delay must be 0 without guided CTC",
+        ),
+        (
             "contexts.chunks_ms=[]",
             "contexts.chunks_ms must be at least one chunk size, found 0",
         ),

@@ -173,6 +173,12 @@ mod tests {
     }
 
     #[test]
+    fn names_in_brackets_spell_nothing() {
+        let tokens = parse("▁A 0\nB 1\n<unk> 2\n[UNK] 3\n< 4\n<blk> 5\n").unwrap();
+        assert_eq!(tokens.spelling().collect::<Vec<_>>(), ["▁A", "B", "<"]);
+    }
+
+    #[test]
     fn every_defect_names_its_line() {
         assert_eq!(
             parse("a 0\nb 2\n<blk> 3\n").unwrap_err(),

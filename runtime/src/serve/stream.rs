@@ -210,3 +210,24 @@ async fn tell(client: &mut Client, events: Vec<Event>, partials: bool) -> Result
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_whole_however_it_is_written() {
+        let rate = |text: &str| {
+            let opening = serde_json::from_str::<Opening>(text);
+            opening.map(|opening| opening.sample_rate)
+        };
+        assert_eq!(rate(r#"{"sample_rate": 8000}"#).ok(), Some(8000));
+        assert_eq!(rate(r#"{"sample_rate": 16000.0}"#).ok(), Some(16_000));
+        for wrong in ["16000.5", "-1", "1e12", "\"16000\""] {
+            assert!(
+                rate(&format!("{{\"sample_rate\": {wrong}}}")).is_err(),
+                "{wrong}"
+            );
+        }
+    }
+}

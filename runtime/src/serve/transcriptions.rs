@@ -547,3 +547,42 @@ impl Telling {
         Some((Ok(SentEvent::default().data(event.to_string())), rest))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sori::Alternative;
+
+    use super::*;
+
+    #[test]
+    fn verbose_segments_tell_what_was_asked_for() {
+        let mut segment = Segment {
+            start: 0.0,
+            end: 1.0,
+            text: "Two.".to_owned(),
+            confidence: 0.5,
+            words: Vec::new(),
+            tokens: Vec::new(),
+            alternatives: Vec::new(),
+            raw_text: None,
+            out_of_grammar: false,
+        };
+        let plain = verbose_segment((0, &segment));
+        for field in ["raw_text", "alternatives", "out_of_grammar"] {
+            assert!(plain.get(field).is_none(), "{field}");
+        }
+        segment.raw_text = Some("two".to_owned());
+        segment.out_of_grammar = true;
+        segment.alternatives = vec![Alternative {
+            text: "two".to_owned(),
+            score: -1.23,
+        }];
+        let told = verbose_segment((0, &segment));
+        assert_eq!(told["raw_text"], "two");
+        assert_eq!(told["out_of_grammar"], true);
+        assert_eq!(
+            told["alternatives"],
+            json!([{"text": "two", "score": -1.23}])
+        );
+    }
+}

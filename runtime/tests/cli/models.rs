@@ -14,6 +14,10 @@ fn without_a_model_a_checkout_takes_its_own() {
     assert!(output.status.success(), "{}", stderr(&output));
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_ne!(said["text"], "");
+    // An empty variable names none.
+    let mut command = sori(&["transcribe", "--json", talk]);
+    let unset = command.env("SORI_MODEL", "").output().unwrap();
+    assert_eq!(stdout(&unset), stdout(&output), "{}", stderr(&unset));
 }
 
 #[test]

@@ -50,6 +50,16 @@ fn what_is_not_audio() {
 }
 
 #[test]
+fn speex_is_named() {
+    // One page of Ogg with its header, of which the reader knows nothing.
+    let mut page =
+        b"OggS\0\x02\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\x01\x50Speex   1.2.0".to_vec();
+    page.resize(28 + 80, 0);
+    let error = refuse(&page, "talk.spx");
+    assert!(error.contains("Speex"), "{error}");
+}
+
+#[test]
 fn what_cannot_be_decoded() {
     let error = AudioFile::open(data("ac3.mkv")).unwrap_err().to_string();
     assert!(
