@@ -1,6 +1,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Cursor, ErrorKind, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 
 use symphonia::core::errors::Error as MediaError;
@@ -97,13 +98,13 @@ impl AudioFile {
         let input = path.display().to_string();
         let (mut head, mut file) =
             open_file(path).map_err(|error| AudioError::from_io(&input, error))?;
-        let is_complete = !complete(&mut head);
-        if !file.is_seekable() || !is_complete {
-            if file.is_seekable() {
-                let after = SeekFrom::Start(head.len() as u64);
-                file.seek(after)
-                    .map_err(|error| AudioError::from_io(&input, error))?;
-            }
+        let completed = complete(&mut head);
+        if completed && file.is_seekable() {
+            let after = SeekFrom::Start(head.len() as u64);
+            file.seek(after)
+                .map_err(|error| AudioError::from_io(&input, error))?;
+        }
+        if completed || !file.is_seekable() {
             return Self::from_source(Box::new(rejoin(&head, file)), &head, input);
         }
         let result = Self::from_source(Box::new(file), &head, input.clone());
@@ -468,8 +469,11 @@ fn rejoin<R: Read + Send + Sync>(
 /// A size in a WAV header that stands for "to the end of the file".
 const OPEN: [u8; 4] = [0xff; 4];
 
-/// Where the sizes of the file and of its sound stand in the first bytes of a WAV.
-fn wav_sizes(head: &[u8]) -> Option<[usize; 2]> {
+/// Where the size of the file stands in the first bytes of a WAV.
+const FILE_SIZE: Range<usize> = 4..8;
+
+/// Where the size of its sound stands there.
+fn sound_size(head: &[u8]) -> Option<Range<usize>> {
     if !head.starts_with(b"RIFF") || head.get(8..12) != Some(b"WAVE") {
         return None;
     }
@@ -478,7 +482,7 @@ fn wav_sizes(head: &[u8]) -> Option<[usize; 2]> {
         let (name, rest) = head.get(at..)?.split_first_chunk::<4>()?;
         let size = u32::from_le_bytes(*rest.first_chunk()?);
         if name == b"data" {
-            return Some([4, at + 4]);
+            return Some(at + 4..at + 8);
         }
         // Chunks begin at even places.
         let size = usize::try_from(size).ok()?.checked_next_multiple_of(2)?;
@@ -486,18 +490,22 @@ fn wav_sizes(head: &[u8]) -> Option<[usize; 2]> {
     }
 }
 
+fn size(head: &[u8], place: Range<usize>) -> Option<u32> {
+    Some(u32::from_le_bytes(*head.get(place)?.first_chunk()?))
+}
+
 /// Puts "to the end" in the place of the sizes of a WAV whose recorder could not come back to them.
 fn complete(head: &mut [u8]) -> bool {
-    let Some([file, sound]) = wav_sizes(head) else {
+    let Some(sound) = sound_size(head) else {
         return false;
     };
     // Where something follows that is no sound, the file was finished and has none.
-    let whole = u32::from_le_bytes([head[file], head[file + 1], head[file + 2], head[file + 3]]);
-    let claims_more = whole != u32::MAX && whole as usize > sound + 4 - 8;
-    let is_missing = head[sound..sound + 4] == [0; 4] && !claims_more;
+    let claims_more = size(head, FILE_SIZE)
+        .is_some_and(|whole| whole != u32::MAX && whole as usize > sound.end - FILE_SIZE.end);
+    let is_missing = size(head, sound.clone()) == Some(0) && !claims_more;
     if is_missing {
-        head[file..file + 4].copy_from_slice(&OPEN);
-        head[sound..sound + 4].copy_from_slice(&OPEN);
+        head[FILE_SIZE].copy_from_slice(&OPEN);
+        head[sound].copy_from_slice(&OPEN);
     }
     is_missing
 }
@@ -507,8 +515,8 @@ fn is_open_ended(head: &[u8]) -> bool {
     const SEGMENT: [u8; 12] = [
         0x18, 0x53, 0x80, 0x67, 0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
     ];
-    let sound = wav_sizes(head).and_then(|[_, sound]| head.get(sound..)?.first_chunk());
+    let sound = sound_size(head).and_then(|sound| size(head, sound));
     // SoX writes a whole number of blocks below 2^31, others 2^31 - 1 or 2^32 - 1.
-    sound.is_some_and(|size| u32::from_le_bytes(*size) >= 0x7fff_0000)
+    sound.is_some_and(|size| size >= 0x7fff_0000)
         || head.windows(SEGMENT.len()).any(|bytes| bytes == SEGMENT)
 }

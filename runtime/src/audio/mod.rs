@@ -65,7 +65,7 @@ pub const SAMPLE_RATE: u32 = 16_000;
 pub const SAMPLE_RATES: RangeInclusive<u32> = 8_000..=192_000;
 
 /// Most channels that are mixed; more is a wrong argument or a broken header.
-const MAX_CHANNELS: u16 = 64;
+pub const MAX_CHANNELS: u16 = 64;
 
 /// Refuses a rate that [`Resampler`] does not take, before anything is built on it.
 fn check_rate(input: &str, rate: u32) -> Result<(), AudioError> {

@@ -88,13 +88,11 @@ impl Build {
             let file = File::open(&self.arpa).with_context(cannot_read)?;
             read_arpa(BufReader::new(file), &self.arpa)?
         };
-        if let (Ok(from), Ok(to)) = (self.arpa.canonicalize(), self.output.canonicalize()) {
-            anyhow::ensure!(
-                from != to,
-                "{}: is the ARPA file itself: give another --output",
-                self.output.display()
-            );
-        }
+        anyhow::ensure!(
+            !same_file::is_same_file(&self.arpa, &self.output).unwrap_or(false),
+            "{}: is the ARPA file itself: give another --output",
+            self.output.display()
+        );
         write(&self.output, model.bytes())
             .with_context(|| format!("{}: cannot be written", self.output.display()))
     }

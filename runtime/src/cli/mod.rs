@@ -110,11 +110,9 @@ pub(crate) fn run() -> ExitCode {
     {
         let mut sori = Sori::command();
         sori.build();
-        let command = sori.find_subcommand_mut("transcribe");
-        let Some(command) = command else {
-            unreachable!()
-        };
-        command.error(ErrorKind::ArgumentConflict, conflict).exit();
+        if let Some(command) = sori.find_subcommand_mut("transcribe") {
+            command.error(ErrorKind::ArgumentConflict, conflict).exit();
+        }
     }
     let outcome = match sori.command {
         Command::Transcribe(command) => command.run(sori.quiet),

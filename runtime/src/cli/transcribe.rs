@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use same_file::is_same_file;
 use sori::Event;
-use sori::audio::{AudioFile, PcmFormat, PcmReader, SAMPLE_RATES};
+use sori::audio::{AudioFile, MAX_CHANNELS, PcmFormat, PcmReader, SAMPLE_RATES};
 use sori::engine::EngineOptions;
 use sori::output::{Format, TranscriptWriter};
 
@@ -56,7 +56,7 @@ pub(super) struct Transcribe {
     #[arg(long, value_name = "HZ", default_value_t = 16_000, requires = "raw", value_parser = value_parser!(u32).range(RATES))]
     rate: u32,
     /// Interleaved channels of --raw.
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "raw", value_parser = value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "raw", value_parser = value_parser!(u16).range(1..=i64::from(MAX_CHANNELS)))]
     channels: u16,
 }
 

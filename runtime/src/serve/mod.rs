@@ -104,3 +104,8 @@ pub(crate) fn run(
         Ok(())
     })
 }
+
+/// A number as it is told: with 1e3 to the thousandth, with 1e4 to four places.
+fn rounded(number: f64, unit: f64) -> f64 {
+    (number * unit).round() / unit
+}

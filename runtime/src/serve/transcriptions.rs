@@ -21,11 +21,11 @@ use sori::{Event, Segment, Word};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::Server;
 use super::limits::Limits;
 use super::metrics::Metrics;
 use super::refusal::{Refusal, json_response};
 use super::room::{Failure, Hearing, Seat};
+use super::{Server, rounded};
 
 /// What a client asks for.
 #[derive(Default)]
@@ -479,10 +479,6 @@ fn verbose_word(word: &Word) -> Value {
         "end": rounded(word.end, 1e3),
         "confidence": rounded(f64::from(word.confidence), 1e4),
     })
-}
-
-fn rounded(number: f64, unit: f64) -> f64 {
-    (number * unit).round() / unit
 }
 
 /// A transcription that is told while it is made.

@@ -16,9 +16,9 @@ use sori::decode::Grammar;
 use sori::model::Tokens;
 use sori::{Event, Segment, Word};
 
-use super::Server;
 use super::room::{Failure, Hearing, Pcm, Seat};
 use super::socket::{self, Client, Fault, Given};
+use super::{Server, rounded};
 
 /// A message that is no sound. Fields that are not known here are left alone, as vosk-server does.
 #[derive(Deserialize)]
@@ -262,24 +262,20 @@ fn result(segments: &[Segment], style: &Style) -> Value {
     if style.alternatives {
         let total: f32 = segments.iter().map(|segment| segment.confidence).sum();
         let mean = f64::from(total) / segments.len().max(1) as f64;
-        result["confidence"] = json!(round(mean, 1e4));
+        result["confidence"] = json!(rounded(mean, 1e4));
         return json!({"alternatives": [result]});
     }
     result
 }
 
-fn round(number: f64, unit: f64) -> f64 {
-    (number * unit).round() / unit
-}
-
 fn vosk_word(word: &Word, confidence: bool) -> Value {
     let mut entry = json!({
-        "start": round(word.start, 1e3),
-        "end": round(word.end, 1e3),
+        "start": rounded(word.start, 1e3),
+        "end": rounded(word.end, 1e3),
         "word": word.word,
     });
     if confidence {
-        entry["conf"] = json!(round(f64::from(word.confidence), 1e4));
+        entry["conf"] = json!(rounded(f64::from(word.confidence), 1e4));
     }
     entry
 }

@@ -253,11 +253,12 @@ impl Stream {
     /// What leads the search indexes its tables with the model's tokens.
     fn check_tokens(&self, theirs: Option<usize>) {
         let own = self.shared.package.tokens().blank();
-        assert!(
-            theirs.is_none_or(|theirs| theirs == own),
-            "made for a model with {} tokens, this one has {own}: make it anew with the tokens of this package",
-            theirs.unwrap_or_default()
-        );
+        if let Some(theirs) = theirs {
+            assert!(
+                theirs == own,
+                "made for a model with {theirs} tokens, this one has {own}: make it anew with the tokens of this package"
+            );
+        }
     }
 
     fn switch_rate(&mut self, rate: u32) -> Result<(), Error> {

@@ -71,19 +71,19 @@ impl Trie {
                 // "infinity" and "nan" are numbers for Rust, and words here.
                 let has_digit = number.contains(|c: char| c.is_ascii_digit());
                 let boost = number.parse().ok().filter(|_| has_digit)?;
-                Some((phrase, boost))
+                Some((phrase, number, boost))
             });
-        let (phrase, boost): (&str, f32) = boosted.unwrap_or((text, Phrases::BOOST));
-        let is_whole = text[phrase.len()..]
-            .trim()
-            .bytes()
-            .all(|byte| byte.is_ascii_digit());
-        if boost > MOST_WHOLE && is_whole {
-            return Err(format!(
-                "is {boost} a boost or part of the phrase? A boost as large is written with a point, {boost:.1}; a number \
-                 that is said is spelled as the model spells it, with a boost behind it"
-            ));
-        }
+        let is_whole = |number: &str| number.bytes().all(|byte| byte.is_ascii_digit());
+        let (phrase, boost): (&str, f32) = match boosted {
+            Some((_, number, boost)) if boost > MOST_WHOLE && is_whole(number) => {
+                return Err(format!(
+                    "is {boost} a boost or part of the phrase? A boost as large is written with a point, {boost:.1}; a \
+                     number that is said is spelled as the model spells it, with a boost behind it"
+                ));
+            }
+            Some((phrase, _, boost)) => (phrase, boost),
+            None => (text, Phrases::BOOST),
+        };
         self.add(&spelled(phrase, alphabet)?, boost)
     }
 
